@@ -1,0 +1,116 @@
+//! Zstandard frames (RFC 8878).
+
+use std::cell::RefCell;
+use std::io::Cursor;
+
+use zstd::zstd_safe::{
+    CCtx, DCtx, DParameter, InBuffer, OutBuffer, compress_bound, find_frame_compressed_size, get_error_name,
+    get_frame_content_size,
+};
+
+use super::Problem;
+
+/// Largest window of a stream that is decoded piece by piece, as a power of two: 128 MiB. Kopia writes at most 8 MiB.
+const WINDOW_LOG_MAX: u32 = 27;
+
+/// By how much the output grows at a time where a frame does not say its length.
+const GROWTH_BYTES: usize = 256 << 10;
+
+thread_local! {
+    /// Making a context takes longer than decompressing a few KiB. One that decompresses in one call keeps no window.
+    static WHOLE_FRAMES: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+}
+
+/// A compression context, allocated when first used and kept between inputs.
+#[derive(Default)]
+pub struct Encoder {
+    context: Option<CCtx<'static>>,
+}
+
+impl Encoder {
+    pub fn compress(&mut self, level: i32, input: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        let context = match &mut self.context {
+            Some(context) => context,
+            none => none.insert(CCtx::try_create().ok_or("no memory for a context")?),
+        };
+        let start = out.len();
+        out.reserve(compress_bound(input.len()));
+        let mut rest = Cursor::new(out);
+        rest.set_position(start as u64);
+        context.compress(&mut rest, input, level).map_err(|code| get_error_name(code).to_owned())?;
+        Ok(())
+    }
+}
+
+pub fn decompress(stream: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
+    match content_bytes(stream)? {
+        Some(length) if length > max_bytes as u64 => Err(Problem::TooLong),
+        Some(length) => decompress_known(stream, length as usize, out),
+        None => decompress_unknown(stream, max_bytes, out),
+    }
+}
+
+/// Sum of the lengths that the frames' headers state; none where a frame states none.
+fn content_bytes(stream: &[u8]) -> Result<Option<u64>, Problem> {
+    let mut sum = 0_u64;
+    let mut rest = stream;
+    while !rest.is_empty() {
+        match get_frame_content_size(rest) {
+            Ok(Some(length)) => sum = sum.saturating_add(length),
+            Ok(None) => return Ok(None),
+            Err(_) => return Err(Problem::damaged("not a frame")),
+        }
+        let frame = find_frame_compressed_size(rest).map_err(damaged)?;
+        rest = rest.get(frame..).ok_or_else(|| Problem::damaged("frame ends early"))?;
+    }
+    Ok(Some(sum))
+}
+
+/// All frames in one call, straight into place: no window, no copy.
+fn decompress_known(stream: &[u8], length: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
+    let start = out.len();
+    out.reserve(length);
+    let mut rest = Cursor::new(out);
+    rest.set_position(start as u64);
+    let decompressed = WHOLE_FRAMES.with_borrow_mut(|kept| {
+        let context = match kept {
+            Some(context) => context,
+            none => none.insert(context()?),
+        };
+        context.decompress(&mut rest, stream).map_err(damaged)
+    })?;
+    if decompressed != length {
+        return Err(Problem::damaged("frame has another length than stated"));
+    }
+    Ok(())
+}
+
+fn decompress_unknown(stream: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut context = context()?;
+    context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(damaged)?;
+    let start = out.len();
+    let mut input = InBuffer::around(stream);
+    loop {
+        out.reserve(GROWTH_BYTES);
+        let (before_in, before_out) = (input.pos(), out.len());
+        let mut output = OutBuffer::around_pos(&mut *out, before_out);
+        let missing = context.decompress_stream(&mut output, &mut input).map_err(damaged)?;
+        if out.len() - start > max_bytes {
+            return Err(Problem::TooLong);
+        }
+        if missing == 0 && input.pos() == stream.len() {
+            return Ok(());
+        }
+        if input.pos() == before_in && out.len() == before_out {
+            return Err(Problem::damaged("ends early"));
+        }
+    }
+}
+
+fn context() -> Result<DCtx<'static>, Problem> {
+    DCtx::try_create().ok_or_else(|| Problem::damaged("no memory for a context"))
+}
+
+fn damaged(code: usize) -> Problem {
+    Problem::damaged(get_error_name(code))
+}
