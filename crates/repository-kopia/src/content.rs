@@ -1,0 +1,190 @@
+//! Contents: hashed, compressed, encrypted, and back.
+//!
+//! Source: Kopia format, "Content hashing and encryption", "Packing one content", "Reading a content".
+
+use codec::cipher::{self, ContentCipher};
+use codec::compress::{self, Compressor};
+use codec::digest::{self, KeyedHash};
+use repository::ContentId;
+
+use crate::error::{ContentError, OpenError, Unsupported, WriteError};
+use crate::format_blob::Configuration;
+use crate::index::Location;
+
+/// The AEAD's key is bound to the last so many bytes of the content hash.
+const IV_BYTES: usize = 16;
+/// Lengths in an index are below this.
+const CONTENT_LIMIT_BYTES: u64 = 1 << 28;
+
+/// The hash and the cipher of one repository, with their secrets.
+pub(crate) struct Crypto {
+    hash: KeyedHash,
+    cipher: ContentCipher,
+    /// Version 1 indexes cannot name a compressor.
+    compresses: bool,
+}
+
+impl Crypto {
+    pub(crate) fn new(configuration: &Configuration) -> Result<Self, OpenError> {
+        if !configuration.ecc.is_empty() && configuration.ecc_overhead_percent > 0 {
+            return Err(Unsupported::new("error correction", &configuration.ecc).into());
+        }
+        let hash = digest::Algorithm::from_kopia_name(&configuration.hash)
+            .ok_or_else(|| Unsupported::new("content hash", &configuration.hash))?;
+        let cipher = cipher::Algorithm::from_kopia_name(&configuration.encryption)
+            .ok_or_else(|| Unsupported::new("content encryption", &configuration.encryption))?;
+        Ok(Self {
+            hash: KeyedHash::new(hash, &configuration.secret.0).map_err(OpenError::DeriveKey)?,
+            cipher: ContentCipher::new(cipher, &configuration.master_key.0).map_err(OpenError::DeriveKey)?,
+            compresses: configuration.index_version >= 2,
+        })
+    }
+
+    /// The id of a content with this prefix (0 for file data) and these bytes.
+    pub(crate) fn content_id(&self, prefix: u8, bytes: &[u8]) -> ContentId {
+        ContentId::new(prefix, self.hash.hash(bytes).as_bytes()).expect("every hash of the format fits an id")
+    }
+
+    /// The ids of several contents at once.
+    pub(crate) fn content_ids(&self, prefix: u8, contents: &[&[u8]], ids: &mut Vec<ContentId>) {
+        let mut hashes = Vec::with_capacity(contents.len());
+        self.hash.hash_many(contents, &mut hashes);
+        let id = |hash: &digest::Digest| ContentId::new(prefix, hash.as_bytes());
+        ids.clear();
+        ids.extend(hashes.iter().map(|hash| id(hash).expect("every hash of the format fits an id")));
+    }
+
+    /// The hash of a whole blob's plaintext.
+    pub(crate) fn hash(&self, bytes: &[u8]) -> digest::Digest {
+        self.hash.hash(bytes)
+    }
+
+    pub(crate) fn cipher(&self) -> &ContentCipher {
+        &self.cipher
+    }
+
+    /// Turns the bytes found at `location` into the content, and checks that they are it.
+    pub(crate) fn unseal(
+        &self,
+        content: &ContentId,
+        location: &Location,
+        sealed: &mut [u8],
+    ) -> Result<Vec<u8>, ContentError> {
+        let damaged = |detail: String| ContentError::Damaged { content: *content, pack: location.pack.clone(), detail };
+        let unsupported = |source| ContentError::Unsupported { content: *content, source };
+        if location.encryption_key != 0 {
+            return Err(unsupported(Unsupported::new("encryption key", &location.encryption_key.to_string())));
+        }
+        let payload = self
+            .cipher
+            .open(iv_of(content.hash()), sealed)
+            .map_err(|_| damaged("it does not decrypt: its bytes changed".to_owned()))?;
+        let bytes = match location.compression {
+            0 => payload.to_vec(),
+            header_id => {
+                let algorithm = compress::Algorithm::from_header_id(header_id)
+                    .ok_or_else(|| unsupported(Unsupported::new("compressor", &format!("{header_id:#x}"))))?;
+                let mut out = Vec::with_capacity(location.original_bytes as usize);
+                compress::decompress(algorithm, payload, location.original_bytes as usize, &mut out)
+                    .map_err(|error| damaged(format!("it does not decompress: {error}")))?;
+                out
+            }
+        };
+        if self.content_id(content.prefix(), &bytes) != *content {
+            return Err(damaged("it decrypts, but has another hash".to_owned()));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The part of a hash that the content's key is derived with.
+pub(crate) fn iv_of(hash: &[u8]) -> &[u8] {
+    &hash[hash.len().saturating_sub(IV_BYTES)..]
+}
+
+/// A content ready for a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its id.
+    pub content: ContentId,
+    /// Its own length in bytes.
+    pub original_bytes: u32,
+    /// Its sealed length in bytes.
+    pub packed_bytes: u32,
+    /// Header id of the compressor used, 0 for none.
+    pub compression: u32,
+}
+
+/// Compresses and encrypts contents, one after the other. One per thread: it keeps the compressors' working memory.
+pub struct Sealer<'a> {
+    crypto: &'a Crypto,
+    compressor: Compressor,
+    compressed: Vec<u8>,
+}
+
+impl<'a> Sealer<'a> {
+    pub(crate) fn new(crypto: &'a Crypto) -> Self {
+        Self { crypto, compressor: Compressor::new(), compressed: Vec::new() }
+    }
+
+    /// Seals `bytes` and hands the result to `take`, then opens it again and compares.
+    ///
+    /// A compressor is used only where it makes the content smaller. `scratch` is working memory to be used again. What
+    /// `take` got may be written to a pack, but not to an index before this returns without an error.
+    ///
+    /// # Errors
+    /// When sealing fails, or when what was handed to `take` does not open to the same bytes.
+    pub fn seal<T>(
+        &mut self,
+        content: ContentId,
+        bytes: &[u8],
+        compression: Option<compress::Algorithm>,
+        scratch: &mut Vec<u8>,
+        take: impl FnOnce(Sealed, &[u8]) -> T,
+    ) -> Result<T, WriteError> {
+        let failed = |source| WriteError::Seal { content, source };
+        if bytes.len() as u64 >= CONTENT_LIMIT_BYTES {
+            return Err(WriteError::TooLong { content, length_bytes: bytes.len() as u64 });
+        }
+        self.compressed.clear();
+        let compression = compression.filter(|_| self.crypto.compresses);
+        if let Some(algorithm) = compression {
+            self.compressor.compress(algorithm, bytes, &mut self.compressed).map_err(failed)?;
+        }
+        let used = compression.filter(|_| self.compressed.len() < bytes.len());
+        let payload = if used.is_some() { self.compressed.as_slice() } else { bytes };
+        scratch.clear();
+        self.crypto.cipher.seal(iv_of(content.hash()), payload, scratch).map_err(failed)?;
+        let sealed = Sealed {
+            content,
+            original_bytes: bytes.len() as u32,
+            packed_bytes: scratch.len() as u32,
+            compression: used.map_or(0, |algorithm| algorithm.header_id()),
+        };
+        let taken = take(sealed, scratch);
+        self.check(content, bytes, used, scratch)?;
+        Ok(taken)
+    }
+
+    fn check(
+        &mut self,
+        content: ContentId,
+        bytes: &[u8],
+        compression: Option<compress::Algorithm>,
+        sealed: &mut [u8],
+    ) -> Result<(), WriteError> {
+        let differs = WriteError::ReadsBackDifferently { content };
+        let Ok(payload) = self.crypto.cipher.open(iv_of(content.hash()), sealed) else {
+            return Err(differs);
+        };
+        let same = match compression {
+            None => payload == bytes,
+            Some(algorithm) => {
+                self.compressed.clear();
+                compress::decompress(algorithm, payload, bytes.len(), &mut self.compressed).is_ok()
+                    && self.compressed == bytes
+            }
+        };
+        if same { Ok(()) } else { Err(differs) }
+    }
+}

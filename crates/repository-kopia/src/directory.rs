@@ -1,0 +1,265 @@
+//! Directory listings as JSON.
+//!
+//! Their bytes depend on the entries alone, so an unchanged directory has the same object id in every backup and from
+//! every program. Source: Kopia format, "Snapshots".
+
+use jiff::Timestamp;
+use repository::{DataId, Directory, Entry, EntryKind, FailedEntry, Summary};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ReadError;
+use crate::json::{self, is_default, null_is_default};
+use crate::object::ObjectId;
+
+/// Marks a listing; anything else is none.
+const STREAM: &str = "kopia:directory";
+const SETUID: u32 = 1 << 23;
+const SETGID: u32 = 1 << 22;
+const STICKY: u32 = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct DirectoryJson {
+    stream: String,
+    #[serde(default)]
+    entries: Option<Vec<EntryJson>>,
+    #[serde(default)]
+    summary: Option<SummaryJson>,
+}
+
+/// Kopia's `DirEntry`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct EntryJson {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(rename = "type", default, skip_serializing_if = "String::is_empty")]
+    kind: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    mode: String,
+    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtime: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    uid: u32,
+    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    gid: u32,
+    #[serde(default)]
+    obj: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    summ: Option<SummaryJson>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SummaryJson {
+    size: u64,
+    files: u64,
+    #[serde(default)]
+    symlinks: u64,
+    dirs: u64,
+    max_time: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incomplete: Option<String>,
+    #[serde(default)]
+    num_failed: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    num_ignored_errors: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    errors: Vec<FailedEntryJson>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct FailedEntryJson {
+    path: String,
+    error: String,
+}
+
+/// The bytes of a listing. `entries` stand in Kopia's order: directories first, each group by name.
+pub(crate) fn write(entries: &[Entry], summary: &Summary) -> Vec<u8> {
+    let entries: Vec<EntryJson> = entries.iter().map(EntryJson::from).collect();
+    json::to_line(&DirectoryJson {
+        stream: STREAM.to_owned(),
+        entries: (!entries.is_empty()).then_some(entries),
+        summary: Some(SummaryJson::from(summary)),
+    })
+}
+
+/// Reads a listing.
+pub(crate) fn read(object: &ObjectId, bytes: &[u8]) -> Result<Directory, ReadError> {
+    let damaged = |detail: String| ReadError::Damaged { what: format!("directory {object}"), detail };
+    let parsed: DirectoryJson = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    if parsed.stream != STREAM {
+        return Err(damaged(format!("it is a {:?}", parsed.stream)));
+    }
+    let entries = parsed.entries.unwrap_or_default();
+    let entries = entries.into_iter().map(Entry::try_from).collect::<Result<_, _>>().map_err(damaged)?;
+    Ok(Directory { entries, summary: parsed.summary.map(Summary::from) })
+}
+
+impl From<&Entry> for EntryJson {
+    fn from(entry: &Entry) -> Self {
+        let kind = match entry.kind {
+            EntryKind::File => "f",
+            EntryKind::Directory => "d",
+            EntryKind::Symlink => "s",
+        };
+        Self {
+            name: entry.name.clone(),
+            kind: kind.to_owned(),
+            mode: write_mode(entry.mode),
+            size: entry.size_bytes,
+            mtime: (entry.mtime != Timestamp::UNIX_EPOCH).then_some(entry.mtime),
+            uid: entry.uid,
+            gid: entry.gid,
+            obj: entry.data.as_str().to_owned(),
+            summ: entry.summary.as_ref().map(SummaryJson::from),
+        }
+    }
+}
+
+impl TryFrom<EntryJson> for Entry {
+    type Error = String;
+
+    fn try_from(entry: EntryJson) -> Result<Self, String> {
+        let kind = match entry.kind.as_str() {
+            "f" => EntryKind::File,
+            "d" => EntryKind::Directory,
+            "s" => EntryKind::Symlink,
+            other => return Err(format!("entry {:?} is of unknown type {other:?}", entry.name)),
+        };
+        if entry.name.contains(['/', '\0']) || matches!(entry.name.as_str(), "." | "..") {
+            return Err(format!("{:?} cannot be the name of an entry", entry.name));
+        }
+        let mode = read_mode(&entry.mode).ok_or_else(|| format!("{:?} is no mode", entry.mode))?;
+        Ok(Self {
+            name: entry.name,
+            kind,
+            mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime.unwrap_or(Timestamp::UNIX_EPOCH),
+            size_bytes: entry.size,
+            data: DataId::new(entry.obj),
+            summary: entry.summ.map(Summary::from),
+        })
+    }
+}
+
+impl EntryJson {
+    /// The root entry of a snapshot may be named by a whole path, or `/`.
+    pub(crate) fn into_root(mut self) -> Result<Entry, String> {
+        let name = std::mem::take(&mut self.name);
+        let mut entry = Entry::try_from(self)?;
+        entry.name = name;
+        Ok(entry)
+    }
+}
+
+impl From<&Summary> for SummaryJson {
+    fn from(summary: &Summary) -> Self {
+        Self {
+            size: summary.size_bytes,
+            files: summary.file_count,
+            symlinks: summary.symlink_count,
+            dirs: summary.directory_count,
+            max_time: summary.max_time,
+            incomplete: summary.incomplete.clone(),
+            num_failed: summary.failed_count,
+            num_ignored_errors: summary.ignored_error_count,
+            errors: summary
+                .errors
+                .iter()
+                .map(|failed| FailedEntryJson { path: failed.path.clone(), error: failed.error.clone() })
+                .collect(),
+        }
+    }
+}
+
+impl From<SummaryJson> for Summary {
+    fn from(summary: SummaryJson) -> Self {
+        Self {
+            size_bytes: summary.size,
+            file_count: summary.files,
+            symlink_count: summary.symlinks,
+            directory_count: summary.dirs,
+            max_time: summary.max_time,
+            incomplete: summary.incomplete.filter(|reason| !reason.is_empty()),
+            failed_count: summary.num_failed,
+            ignored_error_count: summary.num_ignored_errors,
+            errors: summary
+                .errors
+                .into_iter()
+                .map(|failed| FailedEntry { path: failed.path, error: failed.error })
+                .collect(),
+        }
+    }
+}
+
+/// Go's spelling of mode bits: set-id and sticky bits are not where POSIX has them.
+fn write_mode(mode: u32) -> String {
+    let mut go = mode & 0o777;
+    for (posix, bit) in [(0o4000, SETUID), (0o2000, SETGID), (0o1000, STICKY)] {
+        if mode & posix != 0 {
+            go |= bit;
+        }
+    }
+    if go == 0 { String::new() } else { format!("0{go:o}") }
+}
+
+fn read_mode(text: &str) -> Option<u32> {
+    let go = match text {
+        "" | "0" => 0,
+        _ if text.starts_with("0x") => u32::from_str_radix(&text[2..], 16).ok()?,
+        _ if text.starts_with("0o") => u32::from_str_radix(&text[2..], 8).ok()?,
+        _ if text.starts_with('0') => u32::from_str_radix(text, 8).ok()?,
+        _ => text.parse().ok()?,
+    };
+    let mut mode = go & 0o777;
+    for (posix, bit) in [(0o4000, SETUID), (0o2000, SETGID), (0o1000, STICKY)] {
+        if go & bit != 0 {
+            mode |= posix;
+        }
+    }
+    Some(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{read, read_mode, write, write_mode};
+    use crate::object::ObjectId;
+
+    /// Source: Kopia format, "JSON byte forms" vectors.
+    const EMPTY: &str = "{\"stream\":\"kopia:directory\",\"entries\":null,\"summary\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20Z\",\"numFailed\":0}}\n";
+    const FULL: &str = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"sub\",\"type\":\"d\",\"mode\":\"0755\",\"mtime\":\"2023-11-14T22:13:20.5Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"k00112233445566778899aabbccddeeff\",\"summ\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}},{\"name\":\"a\\u003cb\\u003e\\u0026.txt\",\"type\":\"f\",\"mode\":\"0644\",\"size\":11,\"mtime\":\"2023-11-14T22:13:20.123456789Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"e284e5ae9e9ee34777499c886c42fce0\"},{\"name\":\"link\",\"type\":\"s\",\"mode\":\"0777\",\"size\":3,\"mtime\":\"2023-11-14T22:13:20Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"ffeeddccbbaa99887766554433221100\"},{\"name\":\"setuid\",\"type\":\"f\",\"mode\":\"040000755\",\"mtime\":\"1970-01-01T00:00:01Z\",\"obj\":\"4e51e7a913fc80137da52880fecca175\"}],\"summary\":{\"size\":11,\"files\":2,\"symlinks\":1,\"dirs\":2,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}}\n";
+
+    #[test]
+    fn listings_have_kopias_bytes() {
+        let object: ObjectId = "kaabb".parse().unwrap();
+        for listing in [EMPTY, FULL] {
+            let read = read(&object, listing.as_bytes()).unwrap();
+            let written = write(&read.entries, &read.summary.unwrap());
+            assert_eq!(String::from_utf8(written).unwrap(), listing);
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        let object: ObjectId = "kaabb".parse().unwrap();
+        for name in ["..", ".", "a/b", "/etc", "a\\u0000"] {
+            let listing = format!(
+                "{{\"stream\":\"kopia:directory\",\"entries\":[{{\"name\":\"{name}\",\"type\":\"f\",\"obj\":\"aa\"}}]}}"
+            );
+            assert!(read(&object, listing.as_bytes()).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn modes_are_gos() {
+        for (mode, text) in
+            [(0o644, "0644"), (0o4755, "040000755"), (0o2755, "020000755"), (0o1777, "04000777"), (0, "")]
+        {
+            assert_eq!(write_mode(mode), text);
+            assert_eq!(read_mode(text), Some(mode));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Which index blobs count.
+//!
+//! Index blobs are grouped into numbered epochs. Writers add `xn<epoch>_…` to the current one; markers `xe<n>` move it on;
+//! epochs two behind are settled and may be compacted into `xs<epoch>_…`, runs of them into `xr<min>_<max>_…`. Nothing is
+//! locked: names make concurrent work harmless. Source: Kopia format, "Epoch manager".
+//!
+//! Everything here is pure: names in, names out. [`crate::Repository`] lists.
+
+use std::collections::{BTreeMap, HashMap};
+
+use storage::{Object, ObjectKey};
+
+/// What the names in the store say about epochs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// New index blobs belong to this epoch.
+    pub(crate) write_epoch: u64,
+    /// Deleted entries up to this Unix second do not exist.
+    pub(crate) deletion_watermark_seconds: Option<u64>,
+    /// First complete set per compacted epoch.
+    singles: BTreeMap<u64, Vec<ObjectKey>>,
+    /// The longest chain of range sets from epoch 0, ascending.
+    chain: Vec<Range>,
+}
+
+/// A set that stands for the epochs `min` to `max`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Range {
+    min: u64,
+    max: u64,
+    blobs: Vec<ObjectKey>,
+}
+
+/// One part of the complete index.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// These blobs.
+    Set(Vec<ObjectKey>),
+    /// All `xn<epoch>_` blobs there are.
+    Uncompacted(u64),
+}
+
+impl View {
+    /// Reads the view off the listings of `xe`, `xw`, `xs` and `xr`.
+    pub(crate) fn new(markers: &[Object], watermarks: &[Object], singles: &[Object], ranges: &[Object]) -> Self {
+        let write_epoch = markers.iter().filter_map(|object| epoch_of(object.key.as_str())).max().unwrap_or(0);
+        let deletion_watermark_seconds =
+            watermarks.iter().filter_map(|object| object.key.as_str().strip_prefix("xw")?.parse().ok()).max();
+        Self {
+            write_epoch,
+            deletion_watermark_seconds,
+            singles: first_complete_sets(singles, |name| epoch_of(name)),
+            chain: longest_chain(
+                first_complete_sets(ranges, |name| range_of(name))
+                    .into_iter()
+                    .map(|((min, max), blobs)| Range { min, max, blobs })
+                    .collect(),
+            ),
+        }
+    }
+
+    /// What to load, in order, to know every content.
+    pub(crate) fn complete_index(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut start = 0;
+        for range in &self.chain {
+            if range.max > start {
+                parts.push(Part::Set(range.blobs.clone()));
+                start = range.max + 1;
+            }
+        }
+        for epoch in start..=self.write_epoch + 1 {
+            let settled = epoch + 2 <= self.write_epoch;
+            parts.push(match self.singles.get(&epoch).filter(|_| settled) {
+                Some(blobs) => Part::Set(blobs.clone()),
+                None => Part::Uncompacted(epoch),
+            });
+        }
+        parts
+    }
+}
+
+/// The epoch in a name: the text before the first `_`, without leading letters.
+fn epoch_of(name: &str) -> Option<u64> {
+    number(name.split('_').next()?)
+}
+
+/// The first and last epoch in the name of a range set.
+fn range_of(name: &str) -> Option<(u64, u64)> {
+    let mut parts = name.split('_');
+    let (first, second) = (parts.next()?, parts.next()?);
+    parts.next()?;
+    Some((number(first)?, second.parse().ok()?))
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().ok()
+}
+
+/// The set a blob belongs to and that set's size; a name that does not say is a set of its own.
+fn set_of(name: &str) -> (String, usize) {
+    let mut parts = name.split('-').skip(1);
+    let set = parts.next().filter(|part| part.starts_with('s'));
+    let count = parts.next().and_then(|part| part.strip_prefix('c')?.parse().ok());
+    match (set, count) {
+        (Some(set), Some(count)) => (set.to_owned(), count),
+        _ => (name.to_owned(), 1),
+    }
+}
+
+/// The first set that is complete in listing order.
+fn first_complete_set<'a>(blobs: impl IntoIterator<Item = &'a ObjectKey>) -> Option<Vec<ObjectKey>> {
+    let mut sets: HashMap<String, Vec<ObjectKey>> = HashMap::new();
+    for blob in blobs {
+        let (set, count) = set_of(blob.as_str());
+        let members = sets.entry(set).or_default();
+        members.push(blob.clone());
+        if members.len() == count {
+            return Some(std::mem::take(members));
+        }
+    }
+    None
+}
+
+fn first_complete_sets<K: Ord>(objects: &[Object], key_of: impl Fn(&str) -> Option<K>) -> BTreeMap<K, Vec<ObjectKey>> {
+    let mut groups: BTreeMap<K, Vec<&ObjectKey>> = BTreeMap::new();
+    let mut sorted: Vec<&ObjectKey> = objects.iter().map(|object| &object.key).collect();
+    sorted.sort();
+    for key in sorted {
+        if let Some(group) = key_of(key.as_str()) {
+            groups.entry(group).or_default().push(key);
+        }
+    }
+    groups.into_iter().filter_map(|(group, blobs)| Some((group, first_complete_set(blobs)?))).collect()
+}
+
+/// The chain of ranges from epoch 0 that reaches furthest; of equals the one with fewer links.
+fn longest_chain(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.retain(|range| range.max > 0 && range.min <= range.max);
+    ranges.sort_by_key(|range| (range.min, range.max));
+    // Best chain that ends right before an epoch: reached in ascending order, since every link leads to a greater one.
+    let mut best: BTreeMap<u64, Vec<Range>> = BTreeMap::from([(0, Vec::new())]);
+    for range in ranges {
+        let Some(chain) = best.get(&range.min) else { continue };
+        let links = chain.len() + 1;
+        let next = range.max + 1;
+        if best.get(&next).is_none_or(|known| known.len() > links) {
+            let longer = chain.iter().cloned().chain([range]).collect();
+            best.insert(next, longer);
+        }
+    }
+    best.pop_last().map(|(_, chain)| chain).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Range, epoch_of, first_complete_set, longest_chain};
+    use storage::ObjectKey;
+
+    // Source of all cases: Kopia format, "Epochs" vectors.
+
+    #[test]
+    fn epoch_numbers() {
+        for (name, epoch) in [
+            ("pppp9", Some(9)),
+            ("x7", Some(7)),
+            ("x01234_1235", Some(1234)),
+            ("x0_1235", Some(0)),
+            ("abc01234_", Some(1234)),
+            ("abc1234_xxxx-sadfasd", Some(1234)),
+            ("_", None),
+            ("a_", None),
+            ("x123x_", None),
+        ] {
+            assert_eq!(epoch_of(name), epoch, "{name}");
+        }
+    }
+
+    #[test]
+    fn complete_sets() {
+        for (blobs, first) in [
+            ("", None),
+            ("a-s0-c2 b-s0-c2", Some("a-s0-c2 b-s0-c2")),
+            ("a-s0-c2 malformed b-s0-c2", Some("malformed")),
+            ("a-s0-c2 malformed-s0-x2 b-s0-c2", Some("malformed-s0-x2")),
+            ("a-s0-c2 malformed-s0-cNAN b-s0-c2", Some("malformed-s0-cNAN")),
+            ("foo-s0-c2 aaa-s1-c2 bar-s0-c2 bbb-s1-c2", Some("foo-s0-c2 bar-s0-c2")),
+            ("foo-s0-c3 aaa-s1-c3 bar-s0-c3 bbb-s1-c3", None),
+        ] {
+            let keys: Vec<ObjectKey> = blobs.split_whitespace().map(ObjectKey::new).collect();
+            let found =
+                first_complete_set(&keys).map(|set| set.iter().map(ObjectKey::as_str).collect::<Vec<_>>().join(" "));
+            assert_eq!(found.as_deref(), first, "{blobs}");
+        }
+    }
+
+    #[test]
+    fn longest_chains() {
+        for (ranges, chain) in [
+            ("", ""),
+            ("0-9 10-19 20-29", "0-9 10-19 20-29"),
+            ("0-9 10-19 20-29 50-59", "0-9 10-19 20-29"),
+            ("0-9 20-29 50-59", "0-9"),
+            ("0-29 20-29 30-39", "0-29 30-39"),
+            ("0-9 0-29 10-19 30-39", "0-29 30-39"),
+            ("0-9 0-29 10-59 30-39", "0-9 10-59"),
+            ("10-59 30-39 50-59 40-49 0-9 0-29", "0-9 10-59"),
+        ] {
+            let parsed = ranges
+                .split_whitespace()
+                .map(|text| text.split_once('-').unwrap())
+                .map(|(min, max)| Range { min: min.parse().unwrap(), max: max.parse().unwrap(), blobs: Vec::new() })
+                .collect();
+            let found: Vec<String> =
+                longest_chain(parsed).iter().map(|range| format!("{}-{}", range.min, range.max)).collect();
+            assert_eq!(found.join(" "), chain, "{ranges}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Kopia's repository format, in Kopia's words.
+//!
+//! Read this crate with the format's description open: `docs/formats/kopia.md`. From the bytes upward:
+//!
+//! ```text
+//! format_blob   kopia.repository: password → keys and parameters
+//! content       bytes ⇄ hashed, compressed, encrypted contents
+//! pack          contents ⇄ pack blobs
+//! index, epoch  content → pack, offset, length; which index blobs count
+//! object        a file's bytes as contents, or as an index of pieces
+//! directory     listings
+//! manifest      labelled documents: snapshot, policy
+//! session       writing, in the order that survives a kill
+//! ```
+//! Control blobs that are written again under the same name: none but by maintenance.
+
+mod blob;
+mod content;
+mod directory;
+mod epoch;
+mod error;
+mod format_blob;
+mod ignore;
+mod in_flight;
+mod index;
+mod json;
+mod manifest;
+mod object;
+mod pack;
+mod packer;
+mod policy;
+mod records;
+mod repository;
+mod retention;
+mod session;
+mod snapshot;
+mod survey;
+
+pub use content::{Sealed, Sealer};
+pub use error::{ContentError, IndexError, OpenError, ReadError, Unsupported, WriteError};
+pub use format_blob::Password;
+pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};
+pub use in_flight::Ticket;
+pub use index::{IndexEntry, Location, MergedIndex};
+pub use object::{ObjectId, ObjectIdError, Piece};
+pub use packer::{FinishedPack, Packer};
+pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
+pub use repository::{Client, CreateOptions, Description, IndexView, Listing, Repository};
+pub use retention::{Retention, Verdict, retain};
+pub use session::{Checkpoint, Reservation, Session};
+pub use survey::{LostPack, Survey};
+
+/// Content prefix of file data and link targets: none.
+pub const PREFIX_DATA: u8 = 0;
+/// Content prefix of directory listings.
+pub const PREFIX_DIRECTORY: u8 = b'k';
+/// Content prefix of the index objects of files.
+pub const PREFIX_INDEX: u8 = b'x';
+
+/// The bytes of a directory listing. `entries` stand in Kopia's order: directories first, each group by name.
+pub fn write_directory(entries: &[::repository::Entry], summary: &::repository::Summary) -> Vec<u8> {
+    directory::write(entries, summary)
+}
+
+/// The bytes of an index object over `pieces`, each with its length in bytes, that follow each other without gaps.
+pub fn write_index_object(pieces: &[(ObjectId, u64)]) -> Vec<u8> {
+    object::write_index_object(pieces)
+}

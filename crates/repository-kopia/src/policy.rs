@@ -1,0 +1,829 @@
+//! Policies: what to leave out, what to compress, what to keep.
+//!
+//! A policy is a manifest for a path, a user at a host, a host, or everyone; what counts for a source is merged from all
+//! that concern it. Documents may have been written by a newer Kopia and are rewritten here, so what this program does not
+//! know is carried along. Source: Kopia format, "Policies".
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use repository::Identity;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::Unsupported;
+use crate::json::{is_default, null_is_default};
+use crate::retention::Retention;
+
+/// Value of the label `type`.
+pub(crate) const TYPE: &str = "policy";
+/// The name that stands for no compression.
+const NO_COMPRESSION: &str = "none";
+
+/// A policy document as Kopia writes it: unset members are absent, the sections are not.
+///
+/// Source: Kopia format, "Policies", "Payload".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PolicyJson {
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) retention: RetentionJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) files: FilesJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) error_handling: ErrorHandlingJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) scheduling: SchedulingJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) compression: CompressionJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) metadata_compression: MetadataCompressionJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) splitter: SplitterJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) actions: ActionsJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) os_snapshots: OsSnapshotsJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) logging: LoggingJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) upload: UploadJson,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) no_parent: bool,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+/// Counts below zero keep nothing, as zero does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RetentionJson {
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) keep_latest: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) keep_hourly: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) keep_daily: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) keep_weekly: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) keep_monthly: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) keep_annual: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) ignore_identical_snapshots: Option<bool>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FilesJson {
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) ignore: Vec<String>,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) no_parent_ignore: bool,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) ignore_dot_files: Vec<String>,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) no_parent_dot_files: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) ignore_cache_dirs: Option<bool>,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) max_file_size: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) one_file_system: Option<bool>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ErrorHandlingJson {
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) ignore_file_errors: Option<bool>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) ignore_directory_errors: Option<bool>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) ignore_unknown_types: Option<bool>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SchedulingJson {
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) interval_seconds: i64,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) time_of_day: Vec<TimeOfDayJson>,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) no_parent_time_of_day: bool,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) manual: bool,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) cron: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) run_missed: Option<bool>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct TimeOfDayJson {
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) hour: i64,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) min: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct CompressionJson {
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) compressor_name: String,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) only_compress: Vec<String>,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) no_parent_only_compress: bool,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) never_compress: Vec<String>,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) no_parent_never_compress: bool,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) min_size: i64,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) max_size: i64,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct MetadataCompressionJson {
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) compressor_name: String,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SplitterJson {
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) algorithm: String,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ActionsJson {
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) before_folder: Option<ActionJson>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) after_folder: Option<ActionJson>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) before_snapshot_root: Option<ActionJson>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) after_snapshot_root: Option<ActionJson>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ActionJson {
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) path: String,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) args: Vec<String>,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) script: String,
+    /// In seconds.
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) timeout: i64,
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub(crate) mode: String,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct OsSnapshotsJson {
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) volume_shadow_copy: VolumeShadowCopyJson,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct VolumeShadowCopyJson {
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) enable: Option<i64>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LoggingJson {
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) directories: LogDetailJson,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) entries: LogDetailJson,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+/// Directories have the first two members only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct LogDetailJson {
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) snapshotted: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) ignored: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) cache_hit: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) cache_miss: Option<i64>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct UploadJson {
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) max_parallel_snapshots: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) max_parallel_file_reads: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) parallel_upload_above_size: Option<i64>,
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+impl PolicyJson {
+    /// What Kopia takes where no policy says anything, and stores as the global policy of a new repository.
+    ///
+    /// Source: Kopia format, "Policies", "Defaults".
+    pub(crate) fn defaults() -> Self {
+        Self {
+            retention: RetentionJson {
+                keep_latest: Some(10),
+                keep_hourly: Some(48),
+                keep_daily: Some(7),
+                keep_weekly: Some(4),
+                keep_monthly: Some(24),
+                keep_annual: Some(3),
+                ignore_identical_snapshots: Some(false),
+                ..RetentionJson::default()
+            },
+            files: FilesJson { ignore_dot_files: vec![".kopiaignore".to_owned()], ..FilesJson::default() },
+            error_handling: ErrorHandlingJson {
+                ignore_file_errors: Some(false),
+                ignore_directory_errors: Some(false),
+                ignore_unknown_types: Some(true),
+                ..ErrorHandlingJson::default()
+            },
+            scheduling: SchedulingJson { run_missed: Some(true), ..SchedulingJson::default() },
+            compression: CompressionJson { compressor_name: NO_COMPRESSION.to_owned(), ..CompressionJson::default() },
+            metadata_compression: MetadataCompressionJson {
+                compressor_name: codec::compress::Algorithm::ZstdFastest.kopia_name().to_owned(),
+                ..MetadataCompressionJson::default()
+            },
+            os_snapshots: OsSnapshotsJson {
+                volume_shadow_copy: VolumeShadowCopyJson { enable: Some(0), ..VolumeShadowCopyJson::default() },
+                ..OsSnapshotsJson::default()
+            },
+            logging: LoggingJson {
+                directories: LogDetailJson { snapshotted: Some(5), ignored: Some(5), ..LogDetailJson::default() },
+                entries: LogDetailJson {
+                    snapshotted: Some(0),
+                    ignored: Some(5),
+                    cache_hit: Some(0),
+                    cache_miss: Some(0),
+                    ..LogDetailJson::default()
+                },
+                ..LoggingJson::default()
+            },
+            upload: UploadJson {
+                max_parallel_snapshots: Some(1),
+                parallel_upload_above_size: Some(2 << 30),
+                ..UploadJson::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// This document with these counts to keep: all six, so that one that is unset here is inherited again.
+    #[must_use]
+    pub(crate) fn with_retention(mut self, retention: &Retention) -> Self {
+        self.retention = RetentionJson {
+            keep_latest: retention.keep_latest.map(i64::from),
+            keep_hourly: retention.keep_hourly.map(i64::from),
+            keep_daily: retention.keep_daily.map(i64::from),
+            keep_weekly: retention.keep_weekly.map(i64::from),
+            keep_monthly: retention.keep_monthly.map(i64::from),
+            keep_annual: retention.keep_annual.map(i64::from),
+            ..self.retention
+        };
+        self
+    }
+
+    /// Takes from a less specific policy what is not set yet. Members that are unknown here are not inherited.
+    fn merge(&mut self, next: &Self) {
+        self.retention.merge(&next.retention);
+        self.files.merge(&next.files);
+        let (errors, next_errors) = (&mut self.error_handling, &next.error_handling);
+        inherit(&mut errors.ignore_file_errors, &next_errors.ignore_file_errors);
+        inherit(&mut errors.ignore_directory_errors, &next_errors.ignore_directory_errors);
+        inherit(&mut errors.ignore_unknown_types, &next_errors.ignore_unknown_types);
+        self.scheduling.merge(&next.scheduling);
+        self.compression.merge(&next.compression);
+        inherit(&mut self.metadata_compression.compressor_name, &next.metadata_compression.compressor_name);
+        inherit(&mut self.splitter.algorithm, &next.splitter.algorithm);
+        inherit(&mut self.actions.before_snapshot_root, &next.actions.before_snapshot_root);
+        inherit(&mut self.actions.after_snapshot_root, &next.actions.after_snapshot_root);
+        let shadow_copy = &mut self.os_snapshots.volume_shadow_copy;
+        inherit(&mut shadow_copy.enable, &next.os_snapshots.volume_shadow_copy.enable);
+        self.logging.directories.merge(&next.logging.directories);
+        self.logging.entries.merge(&next.logging.entries);
+        self.upload.merge(&next.upload);
+    }
+}
+
+/// Sets what is unset, empty, zero or false.
+fn inherit<T: Clone + Default + PartialEq>(target: &mut T, next: &T) {
+    if is_default(target) {
+        target.clone_from(next);
+    }
+}
+
+impl RetentionJson {
+    fn merge(&mut self, next: &Self) {
+        inherit(&mut self.keep_latest, &next.keep_latest);
+        inherit(&mut self.keep_hourly, &next.keep_hourly);
+        inherit(&mut self.keep_daily, &next.keep_daily);
+        inherit(&mut self.keep_weekly, &next.keep_weekly);
+        inherit(&mut self.keep_monthly, &next.keep_monthly);
+        inherit(&mut self.keep_annual, &next.keep_annual);
+        inherit(&mut self.ignore_identical_snapshots, &next.ignore_identical_snapshots);
+    }
+
+    fn resolve(&self) -> Retention {
+        let count = |keep: Option<i64>| keep.map(clamp);
+        Retention {
+            keep_latest: count(self.keep_latest),
+            keep_hourly: count(self.keep_hourly),
+            keep_daily: count(self.keep_daily),
+            keep_weekly: count(self.keep_weekly),
+            keep_monthly: count(self.keep_monthly),
+            keep_annual: count(self.keep_annual),
+        }
+    }
+}
+
+impl FilesJson {
+    fn merge(&mut self, next: &Self) {
+        inherit(&mut self.ignore, &next.ignore);
+        inherit(&mut self.no_parent_ignore, &next.no_parent_ignore);
+        inherit(&mut self.ignore_dot_files, &next.ignore_dot_files);
+        inherit(&mut self.no_parent_dot_files, &next.no_parent_dot_files);
+        inherit(&mut self.ignore_cache_dirs, &next.ignore_cache_dirs);
+        inherit(&mut self.max_file_size, &next.max_file_size);
+        inherit(&mut self.one_file_system, &next.one_file_system);
+    }
+}
+
+impl SchedulingJson {
+    fn merge(&mut self, next: &Self) {
+        inherit(&mut self.interval_seconds, &next.interval_seconds);
+        if !self.no_parent_time_of_day {
+            self.time_of_day = union(&self.time_of_day, &next.time_of_day);
+        }
+        inherit(&mut self.no_parent_time_of_day, &next.no_parent_time_of_day);
+        inherit(&mut self.manual, &next.manual);
+        inherit(&mut self.cron, &next.cron);
+        inherit(&mut self.run_missed, &next.run_missed);
+    }
+}
+
+impl CompressionJson {
+    fn merge(&mut self, next: &Self) {
+        inherit(&mut self.compressor_name, &next.compressor_name);
+        inherit(&mut self.min_size, &next.min_size);
+        inherit(&mut self.max_size, &next.max_size);
+        if !self.no_parent_only_compress {
+            self.only_compress = union(&self.only_compress, &next.only_compress);
+        }
+        inherit(&mut self.no_parent_only_compress, &next.no_parent_only_compress);
+        if !self.no_parent_never_compress {
+            self.never_compress = union(&self.never_compress, &next.never_compress);
+        }
+        inherit(&mut self.no_parent_never_compress, &next.no_parent_never_compress);
+    }
+}
+
+impl LogDetailJson {
+    fn merge(&mut self, next: &Self) {
+        inherit(&mut self.snapshotted, &next.snapshotted);
+        inherit(&mut self.ignored, &next.ignored);
+        inherit(&mut self.cache_hit, &next.cache_hit);
+        inherit(&mut self.cache_miss, &next.cache_miss);
+    }
+}
+
+impl UploadJson {
+    fn merge(&mut self, next: &Self) {
+        inherit(&mut self.max_parallel_snapshots, &next.max_parallel_snapshots);
+        inherit(&mut self.max_parallel_file_reads, &next.max_parallel_file_reads);
+        inherit(&mut self.parallel_upload_above_size, &next.parallel_upload_above_size);
+    }
+}
+
+/// Sorted, each once.
+fn union<T: Clone + Ord>(left: &[T], right: &[T]) -> Vec<T> {
+    left.iter().chain(right).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The labels of all policies that concern `identity`, most specific first: its path, the directories above, its user at
+/// its host, its host, everyone. The first are those of its own path policy.
+///
+/// Source: Kopia format, "Types and labels" and "Effective policy of a source".
+pub(crate) fn labels_of_identity_chain(identity: &Identity) -> Vec<BTreeMap<String, String>> {
+    let (host, user) = (("hostname", identity.host.as_str()), ("username", identity.user.as_str()));
+    let paths = std::iter::successors(Some(identity.path.as_str()), |path| parent(path));
+    let paths = paths.map(|path| labels("path", &[host, user, ("path", path)]));
+    let wider = [labels("user", &[host, user]), labels("host", &[host]), labels("global", &[])];
+    paths.chain(wider).collect()
+}
+
+fn labels(policy_type: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+    [("type", TYPE), ("policyType", policy_type)]
+        .iter()
+        .chain(more)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// The directory above, by either kind of slash; none above a root, which may be a Windows volume like `C:\`.
+fn parent(path: &str) -> Option<&str> {
+    let slash = path.rfind(['/', '\\'])?;
+    let is_root = slash == 0 || (slash == 2 && path.as_bytes()[1] == b':');
+    match (is_root, slash + 1 == path.len()) {
+        (true, true) => None,
+        (true, false) => Some(&path[..=slash]),
+        (false, _) => Some(&path[..slash]),
+    }
+}
+
+/// What the policies of one source say together, members that none sets taken from [`PolicyJson::defaults`].
+///
+/// `documents` stand most specific first, those with equal labels in the order of their `modified`. A policy with
+/// `noParent` ends the list; the defaults are then left out too. Source: Kopia format, "Effective policy of a source".
+pub(crate) fn effective(documents: &[PolicyJson]) -> PolicyJson {
+    let mut effective = PolicyJson::default();
+    for document in documents {
+        effective.merge(document);
+        if document.no_parent {
+            return effective;
+        }
+    }
+    effective.merge(&PolicyJson::defaults());
+    if let Some(own) = documents.first() {
+        effective.actions.before_folder.clone_from(&own.actions.before_folder);
+        effective.actions.after_folder.clone_from(&own.actions.after_folder);
+    }
+    effective
+}
+
+/// What a backup and its retention need to know of a source's effective policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Which snapshots to keep.
+    pub retention: Retention,
+    /// What compresses file data.
+    pub compression: CompressionChoice,
+    /// What compresses directory listings and indirect objects; none leaves them as they are.
+    pub metadata_compression: Option<codec::compress::Algorithm>,
+    /// What cuts files; none means the repository's own splitter.
+    pub splitter: Option<codec::split::Algorithm>,
+    /// Which files to take.
+    pub files: FileRules,
+    /// Which failures of single entries do not count.
+    pub errors: ErrorHandling,
+    /// Files of more bytes are cut at multiples of this length and uploaded as independent parts; none never does.
+    pub parallel_upload_above_bytes: Option<u64>,
+    /// How many files to read at once, at least one; none leaves it to the program.
+    pub parallel_file_reads: Option<u32>,
+    /// A backup that finds nothing changed leaves no snapshot.
+    pub ignore_identical_snapshots: bool,
+}
+
+/// Which files to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRules {
+    /// Rules at the policy's directory, for [`crate::ignore::Rules::root`].
+    pub ignore: Vec<String>,
+    /// Names of the files in which directories hold further rules.
+    pub ignore_dot_files: Vec<String>,
+    /// Store directories that are marked as caches empty.
+    pub ignore_cache_dirs: bool,
+    /// Leave out what is larger, in bytes; never zero.
+    pub max_file_bytes: Option<u64>,
+    /// Leave out what lies on another device than its parent.
+    pub one_file_system: bool,
+}
+
+/// Which failures of single entries do not count as such.
+///
+/// Source: Kopia format, "Errors".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorHandling {
+    /// Files that cannot be read.
+    pub ignore_file_errors: bool,
+    /// Directories that cannot be read.
+    pub ignore_directory_errors: bool,
+    /// Sockets, pipes, devices and the like.
+    pub ignore_unknown_types: bool,
+}
+
+impl Policy {
+    /// Takes the members that matter here out of a document, usually an [`effective`] one.
+    ///
+    /// Unset members count as in a policy that inherits nothing. An unknown splitter is the repository's. Errors:
+    /// [`Unsupported`] for a compressor that is unknown or that can only be read.
+    pub(crate) fn resolve(document: &PolicyJson) -> Result<Self, Unsupported> {
+        let errors = &document.error_handling;
+        let upload = &document.upload;
+        Ok(Self {
+            retention: document.retention.resolve(),
+            compression: CompressionChoice::resolve(&document.compression)?,
+            metadata_compression: compressor(&document.metadata_compression.compressor_name)?,
+            splitter: codec::split::Algorithm::from_kopia_name(&document.splitter.algorithm),
+            files: FileRules::resolve(&document.files),
+            errors: ErrorHandling {
+                ignore_file_errors: errors.ignore_file_errors.unwrap_or(false),
+                ignore_directory_errors: errors.ignore_directory_errors.unwrap_or(false),
+                ignore_unknown_types: errors.ignore_unknown_types.unwrap_or(true),
+            },
+            parallel_upload_above_bytes: upload.parallel_upload_above_size.and_then(positive),
+            parallel_file_reads: upload.max_parallel_file_reads.map(clamp).filter(|count| *count > 0),
+            ignore_identical_snapshots: document.retention.ignore_identical_snapshots.unwrap_or(false),
+        })
+    }
+}
+
+impl FileRules {
+    fn resolve(document: &FilesJson) -> Self {
+        Self {
+            ignore: document.ignore.clone(),
+            ignore_dot_files: document.ignore_dot_files.clone(),
+            ignore_cache_dirs: document.ignore_cache_dirs.unwrap_or(true),
+            max_file_bytes: positive(document.max_file_size),
+            one_file_system: document.one_file_system.unwrap_or(false),
+        }
+    }
+}
+
+/// Below zero is zero; more than fits is as much as fits.
+fn clamp(count: i64) -> u32 {
+    u32::try_from(count.max(0)).unwrap_or(u32::MAX)
+}
+
+fn positive(bytes: i64) -> Option<u64> {
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+}
+
+fn compressor(name: &str) -> Result<Option<codec::compress::Algorithm>, Unsupported> {
+    if name.is_empty() || name == NO_COMPRESSION {
+        return Ok(None);
+    }
+    codec::compress::Algorithm::from_kopia_name(name)
+        .filter(codec::compress::Algorithm::writable)
+        .map(Some)
+        .ok_or_else(|| Unsupported::new("compressor", name))
+}
+
+/// What compresses which file.
+///
+/// Source: Kopia format, "Compression choice for a file".
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompressionChoice {
+    algorithm: Option<codec::compress::Algorithm>,
+    only: Vec<String>,
+    never: Vec<String>,
+    min_bytes: Option<u64>,
+    max_bytes: Option<u64>,
+}
+
+impl CompressionChoice {
+    /// The same for every file; none compresses nothing.
+    pub fn always(algorithm: Option<codec::compress::Algorithm>) -> Self {
+        Self { algorithm, only: Vec::new(), never: Vec::new(), min_bytes: None, max_bytes: None }
+    }
+
+    fn resolve(document: &CompressionJson) -> Result<Self, Unsupported> {
+        Ok(Self {
+            algorithm: compressor(&document.compressor_name)?,
+            only: document.only_compress.clone(),
+            never: document.never_compress.clone(),
+            min_bytes: positive(document.min_size),
+            max_bytes: positive(document.max_size),
+        })
+    }
+
+    /// What compresses a file of this name, without directories, and of this size in bytes; none leaves it as it is.
+    ///
+    /// The list of extensions to compress only overrides the list of those that are not: it excludes no others.
+    pub fn for_file(&self, name: &str, size_bytes: u64) -> Option<codec::compress::Algorithm> {
+        let too_small = self.min_bytes.is_some_and(|min| size_bytes < min);
+        let too_large = self.max_bytes.is_some_and(|max| size_bytes > max);
+        if too_small || too_large {
+            return None;
+        }
+        let extension = name.rfind('.').map_or("", |dot| &name[dot..]);
+        let lists = |list: &[String]| list.iter().any(|listed| listed == extension);
+        if !lists(&self.only) && lists(&self.never) {
+            return None;
+        }
+        self.algorithm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codec::compress::Algorithm;
+    use repository::Identity;
+
+    use super::{CompressionChoice, Policy, PolicyJson, effective, labels_of_identity_chain, parent};
+    use crate::json;
+    use crate::retention::Retention;
+
+    fn read(text: &str) -> PolicyJson {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn write(policy: &PolicyJson) -> String {
+        String::from_utf8(json::to_vec(policy)).unwrap()
+    }
+
+    /// The members that tests of merging look at.
+    #[track_caller]
+    fn check(documents: &[&str], section: &str, expected: &str) {
+        let documents: Vec<PolicyJson> = documents.iter().map(|text| read(text)).collect();
+        let merged: serde_json::Value = serde_json::from_str(&write(&effective(&documents))).unwrap();
+        assert_eq!(merged[section], serde_json::from_str::<serde_json::Value>(expected).unwrap());
+    }
+
+    /// Source: Kopia format, "Policies", "Defaults".
+    #[test]
+    fn defaults_have_kopias_bytes() {
+        let stored = "{\"retention\":{\"keepLatest\":10,\"keepHourly\":48,\"keepDaily\":7,\"keepWeekly\":4,\"keepMonthly\":24,\"keepAnnual\":3,\"ignoreIdenticalSnapshots\":false},\"files\":{\"ignoreDotFiles\":[\".kopiaignore\"]},\"errorHandling\":{\"ignoreFileErrors\":false,\"ignoreDirectoryErrors\":false,\"ignoreUnknownTypes\":true},\"scheduling\":{\"runMissed\":true},\"compression\":{\"compressorName\":\"none\"},\"metadataCompression\":{\"compressorName\":\"zstd-fastest\"},\"splitter\":{},\"actions\":{},\"osSnapshots\":{\"volumeShadowCopy\":{\"enable\":0}},\"logging\":{\"directories\":{\"snapshotted\":5,\"ignored\":5},\"entries\":{\"snapshotted\":0,\"ignored\":5,\"cacheHit\":0,\"cacheMiss\":0}},\"upload\":{\"maxParallelSnapshots\":1,\"parallelUploadAboveSize\":2147483648}}";
+        assert_eq!(write(&PolicyJson::defaults()), stored);
+        assert_eq!(read(stored), PolicyJson::defaults());
+        assert_eq!(effective(&[]), PolicyJson::defaults());
+    }
+
+    #[test]
+    fn every_member_and_every_unknown_one_survives_rewriting() {
+        let empty = "{\"retention\":{},\"files\":{},\"errorHandling\":{},\"scheduling\":{},\"compression\":{},\"metadataCompression\":{},\"splitter\":{},\"actions\":{},\"osSnapshots\":{\"volumeShadowCopy\":{}},\"logging\":{\"directories\":{},\"entries\":{}},\"upload\":{}}";
+        assert_eq!(write(&read("{}")), empty);
+        let nulls = "{\"retention\":null,\"files\":{\"ignore\":null,\"maxFileSize\":null,\"oneFileSystem\":null},\"logging\":{\"entries\":null},\"noParent\":null}";
+        assert_eq!(write(&read(nulls)), empty);
+
+        let full = "{\"retention\":{\"keepLatest\":0,\"keepNew\":1},\"files\":{\"ignore\":[\"a\"],\"noParentIgnore\":true,\"ignoreDotFiles\":[\"b\"],\"noParentDotFiles\":true,\"ignoreCacheDirs\":false,\"maxFileSize\":5,\"oneFileSystem\":true,\"x\":[]},\"errorHandling\":{\"ignoreFileErrors\":true,\"x\":{}},\"scheduling\":{\"intervalSeconds\":60,\"timeOfDay\":[{\"hour\":1,\"min\":2}],\"noParentTimeOfDay\":true,\"manual\":true,\"cron\":[\"0 * * * *\"],\"runMissed\":false,\"x\":1},\"compression\":{\"compressorName\":\"zstd\",\"onlyCompress\":[\".a\"],\"noParentOnlyCompress\":true,\"neverCompress\":[\".b\"],\"noParentNeverCompress\":true,\"minSize\":1,\"maxSize\":2,\"x\":1},\"metadataCompression\":{\"compressorName\":\"none\",\"x\":1},\"splitter\":{\"algorithm\":\"FIXED\",\"x\":1},\"actions\":{\"beforeFolder\":{\"path\":\"p\",\"args\":[\"q\"],\"timeout\":3,\"mode\":\"async\",\"x\":1},\"afterFolder\":{\"script\":\"s\"},\"beforeSnapshotRoot\":{},\"afterSnapshotRoot\":{},\"x\":1},\"osSnapshots\":{\"volumeShadowCopy\":{\"enable\":2,\"x\":1},\"x\":1},\"logging\":{\"directories\":{\"ignored\":1,\"x\":1},\"entries\":{\"cacheHit\":9,\"x\":1},\"x\":1},\"upload\":{\"maxParallelFileReads\":4,\"x\":1},\"noParent\":true,\"future\":{\"a\":[1,null]}}";
+        assert_eq!(write(&read(full)), full);
+    }
+
+    /// Source: Kopia format, "Effective policy of a source".
+    #[test]
+    fn the_more_specific_policy_wins() {
+        let path = "{\"retention\":{\"keepLatest\":0},\"files\":{\"ignore\":[\"a\"],\"maxFileSize\":7}}";
+        let global = "{\"retention\":{\"keepLatest\":5,\"keepDaily\":9},\"files\":{\"ignore\":[\"b\",\"c\"],\"ignoreDotFiles\":[\".x\"]}}";
+        let retention = "{\"keepLatest\":0,\"keepDaily\":9,\"keepHourly\":48,\"keepWeekly\":4,\"keepMonthly\":24,\"keepAnnual\":3,\"ignoreIdenticalSnapshots\":false}";
+        check(&[path, global], "retention", retention);
+        check(&[path, global], "files", "{\"ignore\":[\"a\"],\"ignoreDotFiles\":[\".x\"],\"maxFileSize\":7}");
+    }
+
+    #[test]
+    fn a_policy_without_parents_goes_without_defaults() {
+        let path = "{\"retention\":{\"keepLatest\":1},\"noParent\":true,\"x\":1}";
+        let documents = [read(path), read("{\"files\":{\"ignore\":[\"b\"]}}")];
+        assert_eq!(effective(&documents), read("{\"retention\":{\"keepLatest\":1}}"));
+    }
+
+    #[test]
+    fn lists_are_joined_until_a_policy_forbids_it() {
+        let list = |extensions: &str, closed: bool| {
+            format!("{{\"compression\":{{\"neverCompress\":[{extensions}],\"noParentNeverCompress\":{closed}}}}}")
+        };
+        let (first, second, third) = (list("\".z\",\".b\"", false), list("\".a\"", true), list("\".c\"", false));
+        let joined =
+            "{\"compressorName\":\"none\",\"neverCompress\":[\".a\",\".b\",\".z\"],\"noParentNeverCompress\":true}";
+        check(&[&first, &second, &third], "compression", joined);
+
+        let late = "{\"scheduling\":{\"timeOfDay\":[{\"hour\":5,\"min\":0},{\"hour\":2,\"min\":30}]}}";
+        let early = "{\"scheduling\":{\"timeOfDay\":[{\"hour\":2,\"min\":5},{\"hour\":5,\"min\":0}],\"manual\":true}}";
+        let times = "{\"timeOfDay\":[{\"hour\":2,\"min\":5},{\"hour\":2,\"min\":30},{\"hour\":5,\"min\":0}],\"manual\":true,\"runMissed\":true}";
+        check(&[late, early], "scheduling", times);
+    }
+
+    #[test]
+    fn folder_actions_are_not_inherited() {
+        let path = "{\"actions\":{\"beforeFolder\":{\"path\":\"mine\"}}}";
+        let global = "{\"actions\":{\"afterFolder\":{\"path\":\"x\"},\"afterSnapshotRoot\":{\"path\":\"y\"}}}";
+        let merged = "{\"beforeFolder\":{\"path\":\"mine\"},\"afterSnapshotRoot\":{\"path\":\"y\"}}";
+        check(&[path, global], "actions", merged);
+    }
+
+    #[test]
+    fn the_chain_ends_with_everyone() {
+        let identity = Identity { user: "u".to_owned(), host: "h".to_owned(), path: "/a/b".to_owned() };
+        let chain: Vec<String> = labels_of_identity_chain(&identity)
+            .iter()
+            .map(|labels| labels.iter().map(|(key, value)| format!("{key}={value} ")).collect())
+            .collect();
+        assert_eq!(
+            chain,
+            [
+                "hostname=h path=/a/b policyType=path type=policy username=u ",
+                "hostname=h path=/a policyType=path type=policy username=u ",
+                "hostname=h path=/ policyType=path type=policy username=u ",
+                "hostname=h policyType=user type=policy username=u ",
+                "hostname=h policyType=host type=policy ",
+                "policyType=global type=policy ",
+            ]
+        );
+    }
+
+    #[test]
+    fn parents_are_found_by_either_slash() {
+        let chain = |path: &'static str| std::iter::successors(Some(path), |path| parent(path)).collect::<Vec<_>>();
+        assert_eq!(chain("C:\\a\\b"), ["C:\\a\\b", "C:\\a", "C:\\"]);
+        assert_eq!(chain("/"), ["/"]);
+        assert_eq!(chain("a/b"), ["a/b", "a"]);
+        assert_eq!(chain("\\\\nas\\x"), ["\\\\nas\\x", "\\\\nas", "\\"]);
+    }
+
+    #[test]
+    fn what_is_unset_counts_as_in_a_policy_alone() {
+        let policy = Policy::resolve(&PolicyJson::default()).unwrap();
+        assert_eq!((policy.compression, policy.metadata_compression), (CompressionChoice::always(None), None));
+        assert!(policy.files.ignore_cache_dirs && policy.errors.ignore_unknown_types);
+        assert!(policy.files.ignore_dot_files.is_empty() && !policy.errors.ignore_file_errors);
+        assert_eq!((policy.parallel_upload_above_bytes, policy.parallel_file_reads), (None, None));
+
+        let policy = Policy::resolve(&PolicyJson::defaults()).unwrap();
+        assert_eq!(policy.metadata_compression, Some(Algorithm::ZstdFastest));
+        assert_eq!((policy.retention.keep_latest, policy.retention.keep_annual), (Some(10), Some(3)));
+        assert_eq!((policy.splitter, policy.parallel_upload_above_bytes), (None, Some(1 << 31)));
+    }
+
+    #[test]
+    fn unknown_names_are_refused_or_passed_over() {
+        let refused = |name: &str| {
+            let document = read(&format!("{{\"compression\":{{\"compressorName\":\"{name}\"}}}}"));
+            Policy::resolve(&document).unwrap_err().to_string()
+        };
+        assert_eq!(refused("brotli"), "compressor \"brotli\" is not supported");
+        assert_eq!(refused("lz4"), "compressor \"lz4\" is not supported");
+        assert_eq!(Policy::resolve(&read("{\"splitter\":{\"algorithm\":\"X\"}}")).unwrap().splitter, None);
+    }
+
+    /// Source: Kopia format, "Compression choice for a file".
+    #[test]
+    fn files_are_chosen_by_size_and_extension() {
+        let choice = |text: &str| {
+            let text = format!("{{\"compression\":{{\"compressorName\":\"zstd\",{text}}}}}");
+            Policy::resolve(&read(&text)).unwrap().compression
+        };
+        let check = |choice: &CompressionChoice, name, size_bytes, expected: bool| {
+            assert_eq!(choice.for_file(name, size_bytes).is_some(), expected, "{name}, {size_bytes} bytes");
+        };
+        let sizes = choice("\"minSize\":10,\"maxSize\":20");
+        for (size_bytes, expected) in [(9, false), (10, true), (20, true), (21, false)] {
+            check(&sizes, "a", size_bytes, expected);
+        }
+        let lists = choice("\"onlyCompress\":[\".txt\",\".zip\"],\"neverCompress\":[\"\",\".jpg\",\".zip\"]");
+        for (name, expected) in
+            [("a.txt", true), ("a.zip", true), ("a.tar.jpg", false), ("a.md", true), ("plain", false), (".jpg", false)]
+        {
+            check(&lists, name, 0, expected);
+        }
+        assert_eq!(CompressionChoice::always(Some(Algorithm::Zstd)).for_file("x", 0), Some(Algorithm::Zstd));
+    }
+
+    #[test]
+    fn retention_is_set_and_all_else_stays() {
+        let document = read("{\"retention\":{\"keepHourly\":1,\"keepNew\":2},\"future\":3}");
+        let retention = Retention { keep_daily: Some(7), ..Retention::default() };
+        let expected = read("{\"retention\":{\"keepDaily\":7,\"keepNew\":2},\"future\":3}");
+        assert_eq!(document.with_retention(&retention), expected);
+    }
+}

@@ -1,0 +1,701 @@
+//! An open repository: its keys, its index, and everything that can be read with them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::tz::TimeZone;
+use repository::{Clock, ContentId, DataId, Directory, Identity, Snapshot};
+use storage::{Class, ErrorKind, Object, ObjectKey, PutMode, Storage};
+
+use crate::content::{Crypto, Sealer};
+use crate::epoch::{Part, View};
+use crate::error::{ContentError, IndexError, OpenError, ReadError, Unsupported};
+use crate::format_blob::{
+    BLOBCFG_BLOB, BlobRetention, Configuration, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
+};
+use crate::index::{IndexEntry, IndexFile, Location, MergedIndex};
+use crate::json::Base64Bytes;
+use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
+use crate::object::{ObjectId, Piece, read_index_object};
+use crate::policy::{self, Policy, PolicyJson};
+use crate::{blob, directory, snapshot};
+
+/// Index blobs and manifest contents read at the same time.
+const READS_IN_FLIGHT: usize = 16;
+/// How often the list of index blobs is read anew when one of them is gone.
+const INDEX_ATTEMPTS: u32 = 10;
+/// Features that need no understanding beyond what is here.
+const KNOWN_FEATURES: [&str; 2] = ["index-v1", "index-v2"];
+
+/// Who writes: the name and machine that new snapshots and sessions carry unless told otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// User name.
+    pub username: String,
+    /// Host name.
+    pub hostname: String,
+}
+
+/// What a new repository is made of. The default is what Kopia's own command makes.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// Content hash, by Kopia's name.
+    pub hash: String,
+    /// Content encryption, by Kopia's name.
+    pub encryption: String,
+    /// Splitter, by Kopia's name.
+    pub splitter: String,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self {
+            hash: "BLAKE2B-256-128".to_owned(),
+            encryption: "AES256-GCM-HMAC-SHA256".to_owned(),
+            splitter: "DYNAMIC-4M-BUZHASH".to_owned(),
+        }
+    }
+}
+
+/// What a repository is made of, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The repository's identity, hexadecimal.
+    pub unique_id: String,
+    /// Format version, 1 to 3.
+    pub version: u32,
+    /// Content hash.
+    pub hash: String,
+    /// Content encryption.
+    pub encryption: String,
+    /// Splitter.
+    pub splitter: String,
+    /// Size at which a pack is closed, in bytes.
+    pub max_pack_bytes: u64,
+    /// Index blobs in use.
+    pub index_blob_count: usize,
+    /// Contents known, deleted ones included.
+    pub content_count: usize,
+    /// New index blobs belong to this epoch.
+    pub write_epoch: u64,
+}
+
+/// Snapshots, and what stood in the way of knowing them all.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Ascending by start.
+    pub snapshots: Vec<Snapshot>,
+    /// Records that could not be read. Unless this is empty, there may be more snapshots than are listed.
+    pub damage: Vec<ReadError>,
+}
+
+/// An open Kopia repository.
+///
+/// Reads see the index as it was at the last [`Repository::refresh`]. Nothing of the format blob is ever cached: each
+/// open reads it from the store.
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    format: FormatBlob,
+    retention: BlobRetention,
+    crypto: Crypto,
+    client: Client,
+    clock: Arc<dyn Clock>,
+    loaded: RwLock<Arc<Loaded>>,
+}
+
+/// The index at one moment.
+pub(crate) struct Loaded {
+    pub(crate) view: View,
+    pub(crate) index: MergedIndex,
+    blob_count: usize,
+    damage: Vec<IndexError>,
+}
+
+impl Repository {
+    /// Makes a new repository in an empty place, with Kopia's first policies, and opens it.
+    ///
+    /// The format blob is written last and only if there is none, so two creations at once cannot both succeed where the
+    /// store can tell.
+    ///
+    /// # Errors
+    /// When the place holds anything, the password cannot be used, an option is unknown, or the store fails.
+    pub async fn create(
+        storage: Arc<dyn Storage>,
+        password: &Password,
+        options: &CreateOptions,
+        client: Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        if password.is_empty() || password.has_outer_white_space() {
+            return Err(OpenError::BadPassword);
+        }
+        let failed = |operation| move |source| OpenError::Storage { operation, source };
+        if let Some(found) = storage.list("").next().await {
+            let found = found.map_err(failed("look for what is already there"))?.key.to_string();
+            return Err(OpenError::NotEmpty { address: storage.address(), found });
+        }
+        let random = || codec::cipher::random_bytes::<32>().map(|bytes| Base64Bytes(bytes.to_vec()));
+        let configuration = Configuration {
+            hash: options.hash.clone(),
+            encryption: options.encryption.clone(),
+            ecc: String::new(),
+            ecc_overhead_percent: 0,
+            secret: random().map_err(OpenError::DeriveKey)?,
+            master_key: random().map_err(OpenError::DeriveKey)?,
+            version: 3,
+            max_pack_size: PACK_BYTES_DEFAULT,
+            index_version: 2,
+            epoch_parameters: EpochParameters::standard(),
+            enable_password_change: true,
+            splitter: options.splitter.clone(),
+            upgrade_lock: None,
+            required_features: None,
+        };
+        check_supported(&configuration)?;
+        let format = FormatBlob::create(configuration, password).map_err(OpenError::DeriveKey)?;
+        let blobcfg = format.seal_empty_blobcfg().map_err(OpenError::DeriveKey)?;
+        for (name, bytes) in [(BLOBCFG_BLOB, blobcfg), (FORMAT_BLOB, format.stored.clone())] {
+            storage
+                .put(&ObjectKey::new(name), Bytes::from(bytes), PutMode::IfAbsent)
+                .await
+                .map_err(failed("write kopia.blobcfg and kopia.repository"))?;
+        }
+        let created = Self::load(storage, format, BlobRetention::default(), client, clock).await?;
+        created.write_first_records().await.map_err(|error| OpenError::FirstRecords(Box::new(error)))?;
+        Ok(created)
+    }
+
+    /// Opens the repository in `storage`.
+    ///
+    /// Index blobs that are damaged do not prevent it: see [`Repository::damage`].
+    ///
+    /// # Errors
+    /// When there is none, the password is wrong, it uses something unknown here, it is being upgraded, none of its index
+    /// blobs opens, or the store fails.
+    pub async fn open(
+        storage: Arc<dyn Storage>,
+        password: &Password,
+        client: Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let failed = |operation| move |source| OpenError::Storage { operation, source };
+        let stored = match storage.get(&ObjectKey::new(FORMAT_BLOB)).await {
+            Ok(stored) => stored,
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                let first = storage.list("").next().await.transpose().map_err(failed("look for any object"))?;
+                return Err(OpenError::NotInitialized { address: storage.address(), empty: first.is_none() });
+            }
+            Err(error) => return Err(failed("read kopia.repository")(error)),
+        };
+        let format = FormatBlob::open(&stored, password)?;
+        check_supported(&format.configuration)?;
+        check_unlocked(&format.configuration, &*clock)?;
+        let retention = match storage.get(&ObjectKey::new(BLOBCFG_BLOB)).await {
+            Ok(stored) => format.open_blobcfg(&stored)?,
+            Err(error) if error.kind == ErrorKind::NotFound => BlobRetention::default(),
+            Err(error) => return Err(failed("read kopia.blobcfg")(error)),
+        };
+        Self::load(storage, format, retention, client, clock).await
+    }
+
+    async fn load(
+        storage: Arc<dyn Storage>,
+        format: FormatBlob,
+        retention: BlobRetention,
+        client: Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let crypto = Crypto::new(&format.configuration)?;
+        let loaded = load_index(&*storage, &crypto).await?;
+        if loaded.blob_count > 0 && loaded.damage.len() == loaded.blob_count {
+            return Err(OpenError::ForeignIndex { count: loaded.blob_count });
+        }
+        Ok(Self { storage, format, retention, crypto, client, clock, loaded: RwLock::new(Arc::new(loaded)) })
+    }
+
+    /// Reads the index anew. Contents and snapshots that others have written since become visible.
+    ///
+    /// # Errors
+    /// When the store fails. What was loaded before stays.
+    pub async fn refresh(&self) -> Result<(), IndexError> {
+        let loaded = Arc::new(load_index(&*self.storage, &self.crypto).await?);
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    pub(crate) fn loaded(&self) -> Arc<Loaded> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Index blobs that could not be read. What they listed is unknown: contents may seem missing that are not.
+    pub fn damage(&self) -> Vec<String> {
+        self.loaded().damage.iter().map(ToString::to_string).collect()
+    }
+
+    /// The repository's identity, hexadecimal. A repository made anew in the same place has another.
+    pub fn unique_id(&self) -> String {
+        hex::encode(&self.format.unique_id)
+    }
+
+    /// What it is made of.
+    pub fn description(&self) -> Description {
+        let configuration = &self.format.configuration;
+        let loaded = self.loaded();
+        Description {
+            unique_id: self.unique_id(),
+            version: configuration.version,
+            hash: configuration.hash.clone(),
+            encryption: configuration.encryption.clone(),
+            splitter: self.splitter_name().to_owned(),
+            max_pack_bytes: self.max_pack_bytes(),
+            index_blob_count: loaded.blob_count,
+            content_count: loaded.index.len(),
+            write_epoch: loaded.view.write_epoch,
+        }
+    }
+
+    /// Format version that new index entries carry.
+    pub(crate) fn format_version(&self) -> u8 {
+        self.format.configuration.version as u8
+    }
+
+    /// The store it lies in.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Who writes.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where "now" comes from.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(crate) fn crypto(&self) -> &Crypto {
+        &self.crypto
+    }
+
+    pub(crate) fn format(&self) -> &FormatBlob {
+        &self.format
+    }
+
+    pub(crate) fn retention_lock(&self) -> Option<&str> {
+        Some(self.retention.retention_mode.as_str()).filter(|mode| !mode.is_empty())
+    }
+
+    /// A key of 32 bytes for one purpose, derived from the repository's secrets. The same for every client.
+    pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
+        self.format.derive_key(purpose)
+    }
+
+    /// Size at which a pack is closed, in bytes.
+    pub fn max_pack_bytes(&self) -> u64 {
+        match self.format.configuration.max_pack_size {
+            0 => PACK_BYTES_DEFAULT,
+            bytes => bytes,
+        }
+    }
+
+    fn splitter_name(&self) -> &str {
+        match self.format.configuration.splitter.as_str() {
+            "" => "FIXED",
+            name => name,
+        }
+    }
+
+    /// How files are cut into contents unless a policy says otherwise.
+    pub fn splitter(&self) -> codec::split::Algorithm {
+        codec::split::Algorithm::from_kopia_name(self.splitter_name()).expect("unknown splitters were refused at open")
+    }
+
+    /// The id of a content with this prefix (0 for file data) and these bytes.
+    pub fn content_id(&self, prefix: u8, bytes: &[u8]) -> ContentId {
+        self.crypto.content_id(prefix, bytes)
+    }
+
+    /// The ids of several contents with the same prefix, faster than one by one. Replaces what `ids` held.
+    pub fn content_ids(&self, prefix: u8, contents: &[&[u8]], ids: &mut Vec<ContentId>) {
+        self.crypto.content_ids(prefix, contents, ids);
+    }
+
+    /// What the index knows of a content.
+    pub fn find(&self, content: &ContentId) -> Option<IndexEntry> {
+        self.loaded().index.find(content)
+    }
+
+    /// A view of the index that stays as it is while others refresh.
+    pub fn index(&self) -> IndexView {
+        IndexView(self.loaded())
+    }
+
+    /// A worker that compresses and encrypts contents.
+    pub fn sealer(&self) -> Sealer<'_> {
+        Sealer::new(&self.crypto)
+    }
+
+    /// Turns the bytes found at `location` into the content, and checks that they are it. `sealed` is left in pieces.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn unseal(&self, content: &ContentId, location: &Location, sealed: &mut [u8]) -> Result<Vec<u8>, ContentError> {
+        self.crypto.unseal(content, location, sealed)
+    }
+
+    /// Reads one content.
+    ///
+    /// # Errors
+    /// When the index does not know it, its pack cannot be read, or its bytes are wrong.
+    pub async fn content(&self, content: &ContentId) -> Result<Vec<u8>, ContentError> {
+        let entry = self.find(content).ok_or(ContentError::Unknown { content: *content })?;
+        let Location { pack, offset, packed_bytes, .. } = &entry.location;
+        let (offset, length_bytes) = (u64::from(*offset), u64::from(*packed_bytes));
+        let sealed =
+            self.storage.get_range(&ObjectKey::new(pack.as_str()), offset, length_bytes).await.map_err(|source| {
+                ContentError::Read { content: *content, pack: pack.clone(), offset, length_bytes, source }
+            })?;
+        self.unseal(content, &entry.location, &mut Vec::from(sealed))
+    }
+
+    /// The contents of an object, in order. Index objects on the way are read.
+    ///
+    /// # Errors
+    /// When an index object cannot be read or makes no sense.
+    pub async fn pieces(&self, data: &DataId) -> Result<Vec<Piece>, ReadError> {
+        let object = parse_object(data)?;
+        let mut pieces = Vec::new();
+        let mut open = vec![(object, 0, None)];
+        while let Some((object, offset, length_bytes)) = open.pop() {
+            if object.indirection == 0 {
+                let ObjectId { content, compressed, .. } = object;
+                pieces.push(Piece { content, compressed, offset, length_bytes });
+                continue;
+            }
+            let index_object = ObjectId { indirection: object.indirection - 1, ..object };
+            let bytes = Box::pin(self.object(&index_object.into())).await?;
+            let inner = read_index_object(&object, &bytes)?;
+            open.extend(inner.into_iter().rev().map(|(piece, start, length)| (piece, offset + start, Some(length))));
+        }
+        Ok(pieces)
+    }
+
+    /// Reads an object whole. For directories, links and other small things; files go piece by piece.
+    ///
+    /// # Errors
+    /// When a content behind it cannot be read or has another length than it should.
+    pub async fn object(&self, data: &DataId) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::new();
+        for piece in self.pieces(data).await? {
+            bytes.extend_from_slice(&self.piece(data, &piece).await?);
+        }
+        Ok(bytes)
+    }
+
+    /// Reads one piece of an object.
+    ///
+    /// # Errors
+    /// When its content cannot be read or has another length than it should.
+    pub async fn piece(&self, data: &DataId, piece: &Piece) -> Result<Vec<u8>, ReadError> {
+        let content = self
+            .content(&piece.content)
+            .await
+            .map_err(|source| ReadError::Content { what: format!("read object {data}"), source })?;
+        self.open_piece(piece, content).map_err(|detail| ReadError::Damaged { what: format!("object {data}"), detail })
+    }
+
+    /// Turns a content into the piece of the file that it holds.
+    ///
+    /// # Errors
+    /// In words, when it does not decompress or has another length than the file says.
+    pub fn open_piece(&self, piece: &Piece, content: Vec<u8>) -> Result<Vec<u8>, String> {
+        let bytes = if piece.compressed { decompress_object(&content)? } else { content };
+        match piece.length_bytes {
+            Some(expected) if expected != bytes.len() as u64 => {
+                Err(format!("content {} has {} bytes instead of {expected}", piece.content, bytes.len()))
+            }
+            _ => Ok(bytes),
+        }
+    }
+
+    /// Reads a directory.
+    ///
+    /// # Errors
+    /// When it cannot be read or makes no sense.
+    pub async fn directory(&self, data: &DataId) -> Result<Directory, ReadError> {
+        let object = parse_object(data)?;
+        directory::read(&object, &self.object(data).await?)
+    }
+
+    /// Every manifest, and what could not be read of them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn manifests(&self) -> Result<(Vec<Manifest>, Vec<ReadError>), ReadError> {
+        let loaded = self.loaded();
+        let contents: Vec<ContentId> = loaded
+            .index
+            .with_prefix(MANIFEST_PREFIX)
+            .filter(|entry| !entry.deleted)
+            .map(|entry| entry.content)
+            .collect();
+        let read: Vec<_> = futures::stream::iter(contents)
+            .map(|content| async move {
+                let what = || format!("read manifest content {content}");
+                let bytes =
+                    self.content(&content).await.map_err(|source| ReadError::Content { what: what(), source })?;
+                manifest::read_content(&content.to_string(), &bytes)
+            })
+            .buffer_unordered(READS_IN_FLIGHT)
+            .collect()
+            .await;
+        let mut records = Vec::new();
+        let mut damage = Vec::new();
+        for result in read {
+            match result {
+                Ok(more) => records.extend(more),
+                Err(error) if error.class() == Class::Damaged => damage.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((manifest::merge(records), damage))
+    }
+
+    /// Every snapshot, ascending by start.
+    ///
+    /// # Errors
+    /// When the store fails. Damage is in the [`Listing`].
+    pub async fn snapshots(&self) -> Result<Listing, ReadError> {
+        let (manifests, mut damage) = self.manifests().await?;
+        damage.extend(
+            self.damage().into_iter().map(|detail| ReadError::Damaged { what: "the index".to_owned(), detail }),
+        );
+        let wanted = BTreeMap::from([("type".to_owned(), snapshot::TYPE.to_owned())]);
+        let mut snapshots = Vec::new();
+        for found in manifest::with_labels(&manifests, &wanted) {
+            match snapshot::read(found) {
+                Ok(read) => snapshots.push(read),
+                Err(error) => damage.push(error),
+            }
+        }
+        snapshots.sort_by(|a, b| (a.start, a.end, &a.id).cmp(&(b.start, b.end, &b.id)));
+        Ok(Listing { snapshots, damage })
+    }
+
+    /// The policy that holds for backups of `identity`.
+    ///
+    /// # Errors
+    /// When the store fails, or a policy cannot be read or names something unknown here.
+    pub async fn policy(&self, identity: &Identity) -> Result<Policy, ReadError> {
+        Ok(self.policies(identity).await?.0)
+    }
+
+    /// The policy that holds for backups of `identity`, and those of directories below it by relative path, each of which
+    /// holds for itself alone: Kopia does not merge them with anything.
+    ///
+    /// # Errors
+    /// When the store fails, or a policy cannot be read or names something unknown here.
+    pub async fn policies(&self, identity: &Identity) -> Result<(Policy, BTreeMap<String, Policy>), ReadError> {
+        let (mut manifests, damage) = self.manifests().await?;
+        if let Some(error) = damage.into_iter().next() {
+            return Err(error);
+        }
+        manifests.sort_by_key(|found| found.modified);
+        let mut documents: Vec<PolicyJson> = Vec::new();
+        for labels in policy::labels_of_identity_chain(identity) {
+            for found in manifest::with_labels(&manifests, &labels) {
+                documents.push(policy_of(found)?);
+            }
+        }
+        let resolve = |path: &str, document: &PolicyJson| {
+            let what = || format!("policy of {identity}{path}");
+            Policy::resolve(document).map_err(|error| ReadError::Damaged { what: what(), detail: error.to_string() })
+        };
+        let root = resolve("", &policy::effective(&documents))?;
+        let mut below = BTreeMap::new();
+        let mut labels = snapshot::identity_labels(identity);
+        labels.insert("type".to_owned(), "policy".to_owned());
+        labels.remove("path");
+        let prefix = format!("{}/", identity.path.trim_end_matches('/'));
+        for found in manifest::with_labels(&manifests, &labels) {
+            let path = found.labels.get("path").and_then(|path| path.strip_prefix(&prefix));
+            if let Some(path) = path.filter(|path| !path.is_empty()) {
+                below.insert(path.to_owned(), resolve(path, &policy_of(found)?)?);
+            }
+        }
+        Ok((root, below))
+    }
+
+    /// The zone in which retention counts weeks: the machine's.
+    pub fn retention_zone(&self) -> TimeZone {
+        TimeZone::system()
+    }
+
+    /// Checks that the place still holds the repository that was opened, and that nobody upgrades it.
+    pub(crate) async fn is_still_the_same(&self) -> Result<bool, storage::Error> {
+        let stored = self.storage.get(&ObjectKey::new(FORMAT_BLOB)).await?;
+        Ok(stored == self.format.stored)
+    }
+
+    /// The epochs as the store has them now.
+    pub(crate) async fn read_view(&self) -> Result<View, IndexError> {
+        read_view(&*self.storage).await
+    }
+}
+
+/// The index as it was at one moment.
+#[derive(Clone)]
+pub struct IndexView(Arc<Loaded>);
+
+impl IndexView {
+    /// The table.
+    pub fn index(&self) -> &MergedIndex {
+        &self.0.index
+    }
+
+    /// Entries deleted up to this Unix second were dropped from it.
+    pub fn deletion_watermark_seconds(&self) -> Option<u64> {
+        self.0.view.deletion_watermark_seconds
+    }
+}
+
+fn parse_object(data: &DataId) -> Result<ObjectId, ReadError> {
+    data.as_str().parse().map_err(|error: crate::object::ObjectIdError| ReadError::Damaged {
+        what: format!("object {data}"),
+        detail: error.to_string(),
+    })
+}
+
+pub(crate) fn policy_of(found: &Manifest) -> Result<PolicyJson, ReadError> {
+    serde_json::from_str(found.data.get())
+        .map_err(|error| ReadError::Damaged { what: format!("policy {}", found.id), detail: error.to_string() })
+}
+
+/// Opens an object of version 1: the header of a compressor, then its stream.
+fn decompress_object(content: &[u8]) -> Result<Vec<u8>, String> {
+    /// No splitter makes larger pieces, in bytes.
+    const PIECE_BYTES_MAX: usize = 1 << 28;
+    let header = content.first_chunk::<4>().ok_or("its compression header is cut off")?;
+    let header_id = u32::from_be_bytes(*header);
+    let algorithm = codec::compress::Algorithm::from_header_id(header_id)
+        .ok_or_else(|| Unsupported::new("compressor", &format!("{header_id:#x}")).to_string())?;
+    let mut out = Vec::new();
+    codec::compress::decompress(algorithm, content, PIECE_BYTES_MAX, &mut out).map_err(|error| error.to_string())?;
+    Ok(out)
+}
+
+fn check_supported(configuration: &Configuration) -> Result<(), OpenError> {
+    if !(1..=3).contains(&configuration.version) {
+        return Err(Unsupported::new("format version", &configuration.version.to_string()).into());
+    }
+    if !configuration.epoch_parameters.enabled {
+        return Err(Unsupported::new("index without epochs, format version", &configuration.version.to_string()).into());
+    }
+    if !configuration.splitter.is_empty() && codec::split::Algorithm::from_kopia_name(&configuration.splitter).is_none()
+    {
+        return Err(Unsupported::new("splitter", &configuration.splitter).into());
+    }
+    for required in configuration.required_features.iter().flatten() {
+        if !KNOWN_FEATURES.contains(&required.feature.as_str()) && !required.if_not_understood.warn {
+            return Err(Unsupported::new("required feature", &required.feature).into());
+        }
+    }
+    Crypto::new(configuration).map(|_| ())
+}
+
+fn check_unlocked(configuration: &Configuration, clock: &dyn Clock) -> Result<(), OpenError> {
+    match &configuration.upgrade_lock {
+        Some(lock) if lock.is_locked(clock.now()) => Err(OpenError::UpgradeInProgress { owner: lock.owner_id.clone() }),
+        _ => Ok(()),
+    }
+}
+
+async fn list(storage: &dyn Storage, prefix: &str) -> Result<Vec<Object>, IndexError> {
+    storage
+        .list(prefix)
+        .try_collect()
+        .await
+        .map_err(|source| IndexError::Storage { operation: format!("list objects {prefix}…"), source })
+}
+
+async fn read_view(storage: &dyn Storage) -> Result<View, IndexError> {
+    let (markers, watermarks, singles, ranges) =
+        futures::try_join!(list(storage, "xe"), list(storage, "xw"), list(storage, "xs"), list(storage, "xr"),)?;
+    Ok(View::new(&markers, &watermarks, &singles, &ranges))
+}
+
+async fn load_index(storage: &dyn Storage, crypto: &Crypto) -> Result<Loaded, IndexError> {
+    let mut attempt = 1;
+    loop {
+        let view = read_view(storage).await?;
+        let mut keys = Vec::new();
+        for part in view.complete_index() {
+            match part {
+                Part::Set(blobs) => keys.extend(blobs),
+                Part::Uncompacted(epoch) => {
+                    keys.extend(list(storage, &format!("xn{epoch}_")).await?.into_iter().map(|object| object.key));
+                }
+            }
+        }
+        match read_index_blobs(storage, crypto, &keys).await {
+            Ok((files, mut damage)) => {
+                let index = MergedIndex::merge(&files, view.deletion_watermark_seconds).or_else(|detail| {
+                    damage.push(IndexError::Damaged { blob: "one of several".to_owned(), detail });
+                    MergedIndex::merge(&[], None)
+                });
+                let index = index.map_err(|detail| IndexError::Damaged { blob: String::new(), detail })?;
+                return Ok(Loaded { view, index, blob_count: keys.len(), damage });
+            }
+            Err(IndexError::Storage { source, .. })
+                if source.kind == ErrorKind::NotFound && attempt < INDEX_ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            Err(IndexError::Storage { operation, source }) if source.kind == ErrorKind::NotFound => {
+                return Err(IndexError::Vanishing { blob: operation, attempts: attempt });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads and decrypts index blobs; those that are damaged come second.
+async fn read_index_blobs(
+    storage: &dyn Storage,
+    crypto: &Crypto,
+    keys: &[ObjectKey],
+) -> Result<(Vec<IndexFile>, Vec<IndexError>), IndexError> {
+    let read: Vec<Result<IndexFile, IndexError>> = futures::stream::iter(keys)
+        .map(|key| async move {
+            let sealed = storage
+                .get(key)
+                .await
+                .map_err(|source| IndexError::Storage { operation: format!("read index blob {key}"), source })?;
+            blob::open(crypto, key.as_str(), Vec::from(sealed))
+                .and_then(IndexFile::parse)
+                .and_then(check_entries)
+                .map_err(|detail| IndexError::Damaged { blob: key.to_string(), detail })
+        })
+        .buffer_unordered(READS_IN_FLIGHT)
+        .collect()
+        .await;
+    let mut files = Vec::new();
+    let mut damage = Vec::new();
+    for result in read {
+        match result {
+            Ok(file) => files.push(file),
+            Err(error @ IndexError::Damaged { .. }) => damage.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((files, damage))
+}
+
+/// An index blob whose entries make no sense is damaged as a whole; so merging need not doubt any of them.
+fn check_entries(file: IndexFile) -> Result<IndexFile, String> {
+    (0..file.len()).try_for_each(|at| file.entry(at).map(|_| ()))?;
+    Ok(file)
+}

@@ -1,0 +1,367 @@
+//! Writing: contents go into packs, packs into the store, and only then their entries into an index.
+//!
+//! ```text
+//! seal (many threads) ─▶ Packer ─▶ FinishedPack ─▶ Session::upload ─▶ Session::flush ─▶ Session::commit
+//!                        fills packs               marker, pack       index blobs       manifests, index, marker gone
+//! ```
+//! A session that ends anywhere leaves a repository in which nothing refers to what is not there: packs without an index
+//! entry are garbage, kept from collection by the session's marker while that is young. Source: Kopia format, "Write order
+//! for crash safety".
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use codec::compress::Algorithm;
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use repository::{ContentId, PackId, Snapshot, SnapshotId};
+use storage::{ObjectKey, PutMode};
+use tokio::sync::OnceCell;
+
+use crate::blob::{self, SessionMarker};
+use crate::error::WriteError;
+use crate::in_flight::{InFlight, Ticket};
+use crate::index::{IndexEntry, write_v2};
+use crate::manifest::{MANIFEST_PREFIX, ManifestRecord, write_content};
+use crate::pack::PackKind;
+use crate::packer::{FinishedPack, Packer};
+use crate::repository::{IndexView, Repository};
+use crate::snapshot;
+
+/// Kopia asks this of manifests; they hardly ever shrink, being compressed already.
+const MANIFEST_COMPRESSION: Algorithm = Algorithm::ZstdFastest;
+/// Entries of one index blob at most. Kopia shards above 16 million; smaller blobs load in parallel.
+const INDEX_ENTRIES_MAX: usize = 1_000_000;
+/// Content timestamps decide merges and garbage collection, so a clock this far off must not write.
+const CLOCK_SKEW_SECONDS_MAX: i64 = 300;
+/// How often index blobs are written again because the epoch moved on meanwhile.
+const INDEX_ATTEMPTS: u32 = 3;
+
+/// One run of writing. Made by [`Repository::begin`].
+pub struct Session<'a> {
+    repository: &'a Repository,
+    id: String,
+    started: Timestamp,
+    marker: OnceCell<ObjectKey>,
+    existing: Existing,
+    known: Mutex<HashSet<ContentId>>,
+    /// Contents reserved and not yet in a pack.
+    sealing: InFlight,
+    /// Packs finished and not yet durable.
+    uploading: InFlight,
+    durable: Mutex<Vec<IndexEntry>>,
+}
+
+/// What is in the repository already, and sound as far as a listing can tell.
+struct Existing {
+    index: IndexView,
+    pack_bytes: HashMap<PackId, u64>,
+}
+
+impl Existing {
+    /// A content counts as there only if its pack is there and long enough to hold it.
+    fn is_sound(&self, entry: &IndexEntry) -> bool {
+        self.pack_bytes.get(&entry.location.pack).is_some_and(|bytes| entry.location.end() <= *bytes)
+    }
+}
+
+/// Whether a content must be written.
+#[derive(Debug)]
+pub enum Reservation {
+    /// It is there, or on its way.
+    Known,
+    /// The caller must write it. `replaces` is the timestamp of a deleted or damaged entry that the new one must beat.
+    New {
+        /// Unix seconds.
+        replaces: Option<u64>,
+        /// To be ended when the content is in a pack.
+        ticket: Ticket,
+    },
+}
+
+impl Repository {
+    /// Begins to write. Lists the packs, so that nothing is built on contents whose pack is gone.
+    ///
+    /// # Errors
+    /// When the store fails, part of the index is damaged, or the repository wants object locks.
+    pub async fn begin(&self) -> Result<Session<'_>, WriteError> {
+        if let Some(mode) = self.retention_lock() {
+            return Err(WriteError::RetentionLocked { mode: mode.to_owned() });
+        }
+        if let Some(detail) = self.damage().into_iter().next() {
+            return Err(WriteError::DamagedIndex { detail });
+        }
+        let mut pack_bytes = HashMap::new();
+        for kind in [PackKind::Data, PackKind::Metadata] {
+            let mut listing = self.storage().list(&kind.prefix().to_string());
+            while let Some(object) = listing
+                .try_next()
+                .await
+                .map_err(|source| WriteError::Storage { operation: "list packs".to_owned(), source })?
+            {
+                pack_bytes.insert(PackId::new(object.key.as_str()), object.size_bytes);
+            }
+        }
+        let started = self.clock().now();
+        let id =
+            blob::new_session_id(started).map_err(|source| WriteError::SealBlob { blob: "session marker", source })?;
+        Ok(Session {
+            repository: self,
+            id,
+            started,
+            marker: OnceCell::new(),
+            existing: Existing { index: self.index(), pack_bytes },
+            known: Mutex::new(HashSet::new()),
+            sealing: InFlight::new(),
+            uploading: InFlight::new(),
+            durable: Mutex::new(Vec::new()),
+        })
+    }
+}
+
+impl Session<'_> {
+    /// The repository written to.
+    pub fn repository(&self) -> &Repository {
+        self.repository
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// True when a content is in the repository and sound, or was reserved in this session.
+    pub fn has(&self, content: &ContentId) -> bool {
+        let stored = self.existing.index.index().find(content);
+        stored.is_some_and(|entry| !entry.deleted && self.existing.is_sound(&entry))
+            || lock(&self.known).contains(content)
+    }
+
+    /// Asks whether a content must be written; the one who is told [`Reservation::New`] must do it or give the session up.
+    pub fn reserve(&self, content: &ContentId) -> Reservation {
+        let stored = self.existing.index.index().find(content);
+        if stored.as_ref().is_some_and(|entry| !entry.deleted && self.existing.is_sound(entry)) {
+            return Reservation::Known;
+        }
+        if !lock(&self.known).insert(*content) {
+            return Reservation::Known;
+        }
+        let replaces = stored.map(|entry| entry.timestamp_seconds);
+        Reservation::New { replaces, ticket: self.sealing.begin() }
+    }
+
+    /// A filler of packs for this session.
+    pub fn packer(&self) -> Packer<'_> {
+        Packer::new(self)
+    }
+
+    /// Notes a pack that is finished and must become durable.
+    pub(crate) fn begin_upload(&self) -> Ticket {
+        self.uploading.begin()
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Puts a pack into the store, after the session's marker. Its entries wait for the next flush. Gives the pack's
+    /// memory back for the next one.
+    ///
+    /// # Errors
+    /// When the store fails, or its clock and this one are more than five minutes apart.
+    pub async fn upload(&self, pack: FinishedPack) -> Result<Vec<u8>, WriteError> {
+        self.marker.get_or_try_init(|| self.write_marker()).await?;
+        let body = Bytes::from(pack.bytes);
+        self.repository
+            .storage()
+            .put(&ObjectKey::new(pack.id.as_str()), body.clone(), PutMode::Replace)
+            .await
+            .map_err(|source| WriteError::Storage { operation: format!("upload pack {}", pack.id), source })?;
+        lock(&self.durable).extend(pack.entries);
+        pack.ticket.end();
+        Ok(Vec::from(body))
+    }
+
+    async fn write_marker(&self) -> Result<ObjectKey, WriteError> {
+        let client = self.repository.client();
+        let now = self.repository.clock().now();
+        let marker = SessionMarker {
+            id: self.id.clone(),
+            start_time: self.started,
+            checkpoint_time: now,
+            username: client.username.clone(),
+            hostname: client.hostname.clone(),
+        };
+        let (key, bytes) = marker
+            .seal(self.repository.crypto())
+            .map_err(|source| WriteError::SealBlob { blob: "session marker", source })?;
+        let failed = |source| WriteError::Storage { operation: "write the session marker".to_owned(), source };
+        let storage = self.repository.storage();
+        storage.put(&key, Bytes::from(bytes), PutMode::Replace).await.map_err(failed)?;
+        let written = storage.stat(&key).await.map_err(failed)?.modified;
+        let skew_seconds = written.duration_since(now).as_secs();
+        if skew_seconds.abs() > CLOCK_SKEW_SECONDS_MAX {
+            return Err(WriteError::ClockSkew { skew_seconds });
+        }
+        Ok(key)
+    }
+
+    /// Publishes the entries of all packs uploaded so far.
+    ///
+    /// # Errors
+    /// When the store fails, or holds another repository by now. What was published before stays.
+    pub async fn flush(&self) -> Result<(), WriteError> {
+        let mut entries = std::mem::take(&mut *lock(&self.durable));
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.refuse_other_repository().await?;
+        entries.sort_by_key(|entry| entry.content);
+        let files: Vec<Vec<u8>> = entries.chunks(INDEX_ENTRIES_MAX).map(write_v2).collect();
+        for _ in 0..INDEX_ATTEMPTS {
+            if self.write_index(&files).await? {
+                return Ok(());
+            }
+        }
+        Err(WriteError::TooSlow { epoch: self.repository.read_view().await?.write_epoch })
+    }
+
+    async fn refuse_other_repository(&self) -> Result<(), WriteError> {
+        match self.repository.is_still_the_same().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(WriteError::Replaced { address: self.repository.storage().address() }),
+            Err(source) => Err(WriteError::Storage { operation: "read kopia.repository again".to_owned(), source }),
+        }
+    }
+
+    /// Writes one set of index blobs into the current epoch. False when that epoch was closed meanwhile, so that a
+    /// compaction may have missed them: they are taken back then.
+    async fn write_index(&self, files: &[Vec<u8>]) -> Result<bool, WriteError> {
+        let epoch = self.repository.read_view().await?.write_epoch;
+        let storage = self.repository.storage();
+        let mut written = Vec::new();
+        for file in files {
+            let suffix = format!("{}-c{}", self.id, files.len());
+            let (key, bytes) = blob::seal(self.repository.crypto(), &format!("xn{epoch}_"), Some(&suffix), file)
+                .map_err(|source| WriteError::SealBlob { blob: "index blob", source })?;
+            storage
+                .put(&key, Bytes::from(bytes), PutMode::Replace)
+                .await
+                .map_err(|source| WriteError::Storage { operation: format!("write index blob {key}"), source })?;
+            written.push(key);
+        }
+        if self.repository.read_view().await?.write_epoch < epoch + 2 {
+            return Ok(true);
+        }
+        for key in written {
+            storage
+                .delete(&key)
+                .await
+                .map_err(|source| WriteError::Storage { operation: format!("take index blob {key} back"), source })?;
+        }
+        Ok(false)
+    }
+
+    /// Makes a manifest out of labels and a document, to be handed to [`Session::commit`].
+    pub(crate) fn record(
+        &self,
+        labels: BTreeMap<String, String>,
+        data: &impl serde::Serialize,
+    ) -> Result<ManifestRecord, WriteError> {
+        ManifestRecord::put(labels, data, self.repository.clock().now())
+            .map_err(|source| WriteError::SealBlob { blob: "manifest", source })
+    }
+
+    /// Publishes a snapshot and everything it refers to; the last write makes it visible. Checkpoints of the same run are
+    /// gone at the same moment. Ends the session.
+    ///
+    /// # Errors
+    /// When the store fails; then the snapshot does not exist.
+    pub async fn commit_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        checkpoints: &[Checkpoint],
+    ) -> Result<SnapshotId, WriteError> {
+        let record = self.snapshot_record(snapshot)?;
+        let id = SnapshotId::new(record.id.clone());
+        let now = self.repository.clock().now();
+        let gone = checkpoints.iter().map(|checkpoint| checkpoint.0.deletion(now));
+        self.commit(std::iter::once(record).chain(gone).collect()).await?;
+        Ok(id)
+    }
+
+    /// Publishes a snapshot of what is finished so far, while the run goes on; it must say that it is incomplete. It keeps
+    /// what was stored from being collected as garbage, and lets the next run carry on should this one be killed.
+    ///
+    /// Waits until every content reserved before is in a pack and every pack filled before is durable, so nothing that
+    /// `snapshot` refers to can be missing.
+    ///
+    /// # Errors
+    /// When the store fails, or a thread gave up on a content or a pack that it had begun.
+    pub async fn checkpoint(&self, packer: &Packer<'_>, snapshot: &Snapshot) -> Result<Checkpoint, WriteError> {
+        self.sealing.wait_for_earlier().await?;
+        let record = self.snapshot_record(snapshot)?;
+        for pack in packer.finish()? {
+            self.upload(pack).await?;
+        }
+        self.uploading.wait_for_earlier().await?;
+        self.write_manifests(vec![record.clone()]).await?;
+        self.flush().await?;
+        Ok(Checkpoint(record))
+    }
+
+    fn snapshot_record(&self, snapshot: &Snapshot) -> Result<ManifestRecord, WriteError> {
+        self.record(snapshot::labels(snapshot), &snapshot::SnapshotJson::from(snapshot))
+    }
+
+    /// Writes manifests, publishes everything uploaded, and ends the session.
+    pub(crate) async fn commit(&self, records: Vec<ManifestRecord>) -> Result<(), WriteError> {
+        self.write_manifests(records).await?;
+        self.flush().await?;
+        if let Some(marker) = self.marker.get() {
+            self.repository
+                .storage()
+                .delete(marker)
+                .await
+                .map_err(|source| WriteError::Storage { operation: "delete the session marker".to_owned(), source })?;
+        }
+        Ok(())
+    }
+
+    async fn write_manifests(&self, records: Vec<ManifestRecord>) -> Result<(), WriteError> {
+        let bytes = write_content(records);
+        let content = self.repository.content_id(MANIFEST_PREFIX, &bytes);
+        let packer = self.packer();
+        let mut packs = Vec::new();
+        if let Reservation::New { replaces, ticket } = self.reserve(&content) {
+            let mut scratch = Vec::new();
+            self.repository.sealer().seal(
+                content,
+                &bytes,
+                Some(MANIFEST_COMPRESSION),
+                &mut scratch,
+                |sealed, out| {
+                    packer.push(&sealed, out, replaces, Vec::new, &mut |pack| -> Result<(), WriteError> {
+                        packs.push(pack);
+                        Ok(())
+                    })
+                },
+            )??;
+            ticket.end();
+        }
+        packs.extend(packer.finish()?);
+        for pack in packs {
+            self.upload(pack).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot of a run that was still going on.
+#[derive(Clone, Debug)]
+pub struct Checkpoint(ManifestRecord);
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,121 @@
+//! What lies in the store, held against what the index says.
+//!
+//! Two losses are invisible to anyone who only follows references: an index blob that is gone takes its contents and
+//! snapshots with it in silence, and a pack that is gone is noticed when it is needed. Listing all packs finds both.
+
+use std::collections::HashMap;
+
+use futures::TryStreamExt as _;
+use repository::{ContentId, PackId};
+use storage::ObjectKey;
+
+use crate::blob::session_of;
+use crate::error::IndexError;
+use crate::index::IndexEntry;
+use crate::pack::{PackKind, Postamble};
+use crate::repository::Repository;
+
+/// A postamble with the longest hash is shorter, in bytes.
+const TAIL_BYTES: u64 = 8192;
+
+/// All packs there are.
+#[derive(Debug, Default)]
+pub struct Survey {
+    pack_bytes: HashMap<PackId, u64>,
+    /// Packs that hold contents which no index lists although their session has ended: an index blob was lost.
+    pub lost_to_the_index: Vec<LostPack>,
+    /// Packs of sessions that have not ended: running, or killed. Garbage until their index is written.
+    pub unfinished_count: u64,
+}
+
+/// A pack with contents that no index lists.
+#[derive(Debug)]
+pub struct LostPack {
+    /// Which.
+    pub pack: PackId,
+    /// The contents that no index lists.
+    pub contents: Vec<ContentId>,
+}
+
+impl Survey {
+    /// Why a content cannot be where its entry says, if it cannot.
+    pub fn problem(&self, entry: &IndexEntry) -> Option<String> {
+        let pack = &entry.location.pack;
+        match self.pack_bytes.get(pack) {
+            None => Some(format!("pack {pack} is missing")),
+            Some(bytes) if entry.location.end() > *bytes => {
+                Some(format!("pack {pack} is cut off: {bytes} bytes, {} needed", entry.location.end()))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// How many packs there are.
+    pub fn pack_count(&self) -> usize {
+        self.pack_bytes.len()
+    }
+}
+
+impl Repository {
+    /// Lists all packs, and looks into those that no index entry names.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn survey(&self) -> Result<Survey, IndexError> {
+        let failed = |source| IndexError::Storage { operation: "list packs".to_owned(), source };
+        let mut survey = Survey::default();
+        for kind in [PackKind::Data, PackKind::Metadata] {
+            let mut listing = self.storage().list(&kind.prefix().to_string());
+            while let Some(object) = listing.try_next().await.map_err(failed)? {
+                survey.pack_bytes.insert(PackId::new(object.key.as_str()), object.size_bytes);
+            }
+        }
+        let mut sessions = Vec::new();
+        let mut markers = self.storage().list("s");
+        while let Some(marker) = markers.try_next().await.map_err(failed)? {
+            sessions.extend(session_of(marker.key.as_str()).map(str::to_owned));
+        }
+        let view = self.index();
+        let named: std::collections::HashSet<&PackId> = view.index().packs().iter().collect();
+        let unnamed: Vec<(PackId, u64)> = survey
+            .pack_bytes
+            .iter()
+            .filter(|(pack, _)| !named.contains(pack))
+            .map(|(pack, bytes)| (pack.clone(), *bytes))
+            .collect();
+        for (pack, bytes) in unnamed {
+            if session_of(pack.as_str()).is_some_and(|session| sessions.iter().any(|open| open == session)) {
+                survey.unfinished_count += 1;
+                continue;
+            }
+            let contents = self.contents_of_pack(&pack, bytes).await?;
+            let unlisted: Vec<ContentId> = contents
+                .into_iter()
+                .filter(|entry| !entry.deleted && view.index().find(&entry.content).is_none())
+                .filter(|entry| {
+                    view.deletion_watermark_seconds().is_none_or(|dropped| entry.timestamp_seconds > dropped)
+                })
+                .map(|entry| entry.content)
+                .collect();
+            if !unlisted.is_empty() {
+                survey.lost_to_the_index.push(LostPack { pack, contents: unlisted });
+            }
+        }
+        survey.lost_to_the_index.sort_by(|a, b| a.pack.cmp(&b.pack));
+        Ok(survey)
+    }
+
+    /// What a pack's own local index says; nothing when it has no readable one.
+    async fn contents_of_pack(&self, pack: &PackId, bytes: u64) -> Result<Vec<IndexEntry>, IndexError> {
+        let key = ObjectKey::new(pack.as_str());
+        let failed = |source| IndexError::Storage { operation: format!("read the end of pack {pack}"), source };
+        let tail_bytes = bytes.min(TAIL_BYTES);
+        let tail = self.storage().get_range(&key, bytes - tail_bytes, tail_bytes).await.map_err(failed)?;
+        let Some(postamble) = Postamble::find(&tail) else { return Ok(Vec::new()) };
+        if postamble.offset.checked_add(postamble.length_bytes).is_none_or(|end| end > bytes) {
+            return Ok(Vec::new());
+        }
+        let sealed = self.storage().get_range(&key, postamble.offset, postamble.length_bytes).await.map_err(failed)?;
+        Ok(postamble.open_index(self.crypto(), &mut Vec::from(sealed)).unwrap_or_default())
+    }
+}

@@ -1,0 +1,246 @@
+//! Repositories that are made here.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use repository::{Clock, Entry, EntryKind, Identity, Snapshot, SnapshotId, Stats};
+use repository_kopia::{
+    CreateOptions, OpenError, PREFIX_DATA, Password, Repository, Reservation, Retention, WriteError,
+};
+use storage::{ObjectKey, Storage};
+use testkit::{FaultStore, MemoryStore};
+
+use super::client;
+
+/// A clock that stands still: the memory store's time is set to the same.
+struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> jiff::Timestamp {
+        "2026-11-21T12:00:00Z".parse().unwrap()
+    }
+}
+
+fn memory() -> Arc<MemoryStore> {
+    let store = MemoryStore::new();
+    store.set_now(StandingClock.now());
+    Arc::new(store)
+}
+
+async fn create(storage: Arc<dyn Storage>) -> Result<Repository, OpenError> {
+    let options = CreateOptions::default();
+    Repository::create(storage, &Password::new("secret"), &options, client(), Arc::new(StandingClock)).await
+}
+
+async fn open(storage: Arc<dyn Storage>) -> Result<Repository, OpenError> {
+    Repository::open(storage, &Password::new("secret"), client(), Arc::new(StandingClock)).await
+}
+
+fn identity() -> Identity {
+    "app@space:/data".parse().unwrap()
+}
+
+/// Writes one file's content and a snapshot whose root it is.
+async fn write(repository: &Repository, bytes: &[u8]) -> Result<SnapshotId, WriteError> {
+    let session = repository.begin().await?;
+    let content = repository.content_id(PREFIX_DATA, bytes);
+    let packer = session.packer();
+    let mut packs = Vec::new();
+    if let Reservation::New { replaces, ticket } = session.reserve(&content) {
+        repository.sealer().seal(content, bytes, None, &mut Vec::new(), |sealed, out| {
+            packer.push(&sealed, out, replaces, Vec::new, &mut |pack| -> Result<(), WriteError> {
+                packs.push(pack);
+                Ok(())
+            })
+        })??;
+        ticket.end();
+    }
+    packs.extend(packer.finish()?);
+    for pack in packs {
+        session.upload(pack).await?;
+    }
+    let root = Entry {
+        name: "file".to_owned(),
+        kind: EntryKind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: StandingClock.now(),
+        size_bytes: bytes.len() as u64,
+        data: repository_kopia::ObjectId::direct(content).into(),
+        summary: None,
+    };
+    let snapshot = Snapshot {
+        id: SnapshotId::new(""),
+        identity: identity(),
+        description: String::new(),
+        start: session.started(),
+        end: StandingClock.now(),
+        incomplete: None,
+        root: Some(root),
+        stats: Stats::default(),
+        tags: Default::default(),
+        pins: Vec::new(),
+    };
+    session.commit_snapshot(&snapshot, &[]).await
+}
+
+async fn names(store: &dyn Storage, prefix: &str) -> Vec<ObjectKey> {
+    store.list(prefix).map_ok(|object| object.key).try_collect().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_new_repository_has_kopias_first_records_and_no_open_session() {
+    let store = memory();
+    let repository = create(store.clone()).await.unwrap();
+    let (manifests, damage) = open(store.clone()).await.unwrap().manifests().await.unwrap();
+    assert!(damage.is_empty());
+    let mut types: Vec<&str> = manifests.iter().map(|manifest| manifest.labels["type"].as_str()).collect();
+    types.sort();
+    assert_eq!(types, ["maintenance", "policy"]);
+    assert!(names(&*store, "s").await.is_empty());
+    assert_eq!(repository.unique_id().len(), 64);
+}
+
+#[tokio::test]
+async fn creation_refuses_what_is_not_empty_and_bad_passwords() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    assert!(matches!(create(store.clone()).await, Err(OpenError::NotEmpty { .. })));
+    let options = CreateOptions::default();
+    for password in ["", " x", "x\n"] {
+        let made =
+            Repository::create(memory(), &Password::new(password), &options, client(), Arc::new(StandingClock)).await;
+        assert!(matches!(made, Err(OpenError::BadPassword)), "{password:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_place_and_a_foreign_one_are_told_apart() {
+    let empty = open(memory()).await.err().unwrap();
+    assert!(matches!(empty, OpenError::NotInitialized { empty: true, .. }));
+    let store = memory();
+    store.put(&ObjectKey::new("something"), "else".into(), storage::PutMode::Replace).await.unwrap();
+    let foreign = open(store).await.err().unwrap();
+    assert!(matches!(foreign, OpenError::NotInitialized { empty: false, .. }));
+}
+
+#[tokio::test]
+async fn what_is_written_can_be_read_and_is_stored_once() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    let first = write(&open(store.clone()).await.unwrap(), b"some bytes").await.unwrap();
+    let packs = names(&*store, "p").await.len();
+    let second = write(&open(store.clone()).await.unwrap(), b"some bytes").await.unwrap();
+    assert_eq!(names(&*store, "p").await.len(), packs);
+    let repository = open(store).await.unwrap();
+    let listing = repository.snapshots().await.unwrap();
+    let mut ids: Vec<&SnapshotId> = listing.snapshots.iter().map(|snapshot| &snapshot.id).collect();
+    ids.sort();
+    let mut expected = [&first, &second];
+    expected.sort();
+    assert_eq!(ids, expected);
+    let data = &listing.snapshots[0].root.as_ref().unwrap().data;
+    assert_eq!(repository.object(data).await.unwrap(), b"some bytes");
+}
+
+#[tokio::test]
+async fn contents_of_a_lost_pack_are_written_again() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    write(&open(store.clone()).await.unwrap(), b"some bytes").await.unwrap();
+    for pack in names(&*store, "p").await {
+        store.delete(&pack).await.unwrap();
+    }
+    write(&open(store.clone()).await.unwrap(), b"some bytes").await.unwrap();
+    let repository = open(store).await.unwrap();
+    let content = repository.content_id(PREFIX_DATA, b"some bytes");
+    assert_eq!(repository.content(&content).await.unwrap(), b"some bytes");
+}
+
+#[tokio::test]
+async fn a_repository_replaced_under_an_open_one_is_not_written_to() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    let old = open(store.clone()).await.unwrap();
+    for name in names(&*store, "").await {
+        store.delete(&name).await.unwrap();
+    }
+    create(store.clone()).await.unwrap();
+    let error = write(&old, b"some bytes").await.unwrap_err();
+    assert!(matches!(error, WriteError::Replaced { .. }), "{error}");
+    let new = open(store).await.unwrap();
+    assert!(new.damage().is_empty());
+    assert!(new.snapshots().await.unwrap().snapshots.is_empty());
+}
+
+#[tokio::test]
+async fn keys_of_another_repository_are_noticed() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    let other = memory();
+    create(other.clone()).await.unwrap();
+    for name in ["kopia.repository", "kopia.blobcfg"] {
+        let key = ObjectKey::new(name);
+        let foreign = other.get(&key).await.unwrap();
+        store.put(&key, foreign, storage::PutMode::Replace).await.unwrap();
+    }
+    let error = open(store).await.err().unwrap();
+    assert!(matches!(error, OpenError::ForeignIndex { count: 1 }), "{error}");
+}
+
+#[tokio::test]
+async fn retention_set_on_a_path_keeps_the_other_members_and_is_idempotent() {
+    let store = memory();
+    let repository = create(store.clone()).await.unwrap();
+    let retention = Retention { keep_hourly: Some(24), keep_daily: Some(7), ..Retention::default() };
+    repository.set_retention(&identity(), &retention).await.unwrap();
+    repository.refresh().await.unwrap();
+    let policy = repository.policy(&identity()).await.unwrap();
+    assert_eq!((policy.retention.keep_hourly, policy.retention.keep_daily), (Some(24), Some(7)));
+    let objects = names(&*store, "").await.len();
+    repository.set_retention(&identity(), &retention).await.unwrap();
+    assert_eq!(names(&*store, "").await.len(), objects);
+}
+
+#[tokio::test]
+async fn forgotten_snapshots_are_gone_and_the_others_stay() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    let first = write(&open(store.clone()).await.unwrap(), b"one").await.unwrap();
+    let second = write(&open(store.clone()).await.unwrap(), b"two").await.unwrap();
+    open(store.clone()).await.unwrap().forget(&[first]).await.unwrap();
+    let left = open(store).await.unwrap().snapshots().await.unwrap().snapshots;
+    assert_eq!(left.iter().map(|snapshot| &snapshot.id).collect::<Vec<_>>(), [&second]);
+}
+
+/// Every storage call of a write fails once, or loses its reply: what was there stays readable, what is visible is whole.
+#[tokio::test]
+async fn a_fault_at_any_call_leaves_a_sound_repository() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    write(&open(store.clone()).await.unwrap(), b"before").await.unwrap();
+    let counting = FaultStore::counting(store.fork());
+    write(&open(counting.clone()).await.unwrap(), b"after").await.unwrap();
+    for fault in counting.faults() {
+        let store = Arc::new(store.fork());
+        let words = format!("{fault:?}");
+        let faulty = FaultStore::over(store.clone(), fault);
+        let outcome = match open(faulty).await {
+            Ok(repository) => write(&repository, b"after").await.ok(),
+            Err(_) => None,
+        };
+        let repository = open(store).await.unwrap();
+        let listing = repository.snapshots().await.unwrap();
+        assert!(listing.damage.is_empty(), "{words}");
+        assert!((1..=2).contains(&listing.snapshots.len()), "{words}");
+        if let Some(id) = outcome {
+            assert!(listing.snapshots.iter().any(|snapshot| snapshot.id == id), "{words}: success without a snapshot");
+        }
+        for snapshot in &listing.snapshots {
+            let bytes = repository.object(&snapshot.root.as_ref().unwrap().data).await.unwrap();
+            assert!(bytes == b"before" || bytes == b"after", "{words}");
+        }
+        assert!(repository.survey().await.unwrap().lost_to_the_index.is_empty(), "{words}");
+    }
+}
