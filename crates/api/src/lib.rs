@@ -1,0 +1,15 @@
+//! The pure rules of the cluster's side, and the records that programs hand to each other.
+//!
+//! No client, no clock, no runtime: facts come in as values, time as an argument, and what comes out is a value again.
+//! What decides whether a volume may be empty stands in [`decide`]; everything else here exists so that the operator,
+//! the catalog and the mover say the same thing with the same words.
+
+pub mod decide;
+pub mod exists;
+pub mod exit;
+pub mod id;
+pub mod ledger;
+pub mod mover;
+pub mod naming;
+pub mod retain;
+pub mod schedule;
