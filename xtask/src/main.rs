@@ -1,0 +1,53 @@
+//! The project's own chores, as `cargo xtask <command>`: build the peers, run everything CI runs, check what
+//! no compiler checks, and measure us beside kopia.
+
+mod bench;
+mod checkout;
+mod elapsed;
+mod steps;
+mod test;
+mod tidy;
+mod tools;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own chores")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the real kopia and versitygw into a cache outside the checkout
+    Tools,
+    /// Run everything that CI runs, in its order
+    Test(test::Options),
+    /// Check arrows, licences, pins, lengths, words, test files, attributes and links
+    Tidy,
+    /// Measure perennial beside kopia on generated data
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not returned from main: that would print a backtrace wherever the environment asks for one.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let root = checkout::root()?;
+    match command {
+        Command::Tools => tools::run(&root),
+        Command::Test(options) => test::run(&root, &options),
+        Command::Tidy => tidy::run(&root),
+        Command::Bench(options) => bench::run(&root, &options),
+    }
+}
