@@ -49,9 +49,9 @@ impl View {
         Self {
             write_epoch,
             deletion_watermark_seconds,
-            singles: first_complete_sets(singles, |name| epoch_of(name)),
+            singles: first_complete_sets(singles, epoch_of),
             chain: longest_chain(
-                first_complete_sets(ranges, |name| range_of(name))
+                first_complete_sets(ranges, range_of)
                     .into_iter()
                     .map(|((min, max), blobs)| Range { min, max, blobs })
                     .collect(),

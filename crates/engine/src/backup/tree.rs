@@ -1,0 +1,360 @@
+//! Finished entries into directories, deepest first.
+//!
+//! A directory is written when its last entry has finished, and then is an entry of its parent. Only directories on the way
+//! from the root to what is being read are kept.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use codec::compress::Algorithm;
+use codec::split::Splitter;
+use repository::{Entry, EntryKind, FailedEntry, Summary};
+use repository_kopia::{
+    Checkpoint, ObjectId, PREFIX_DATA, PREFIX_DIRECTORY, PREFIX_INDEX, write_directory, write_index_object,
+};
+
+use super::BackupError;
+use super::checkpoint::{self, Checkpoints};
+use super::seal::{Seal, Worker};
+use super::walk::Source;
+use crate::lane::{Receiver, RecvTimeoutError, Stopped};
+use crate::meter::Counter;
+
+/// Failed entries named in one directory's summary; their counts are complete.
+const ERRORS_NAMED: usize = 10;
+/// Failed entries named in the outcome; their count is complete.
+const OUTCOME_ENTRIES_NAMED: usize = 100;
+
+/// A directory of this run.
+pub(super) type DirectoryNumber = u64;
+
+/// Something that is finished, in any order; but a directory is announced before anything inside it.
+pub(super) enum Finished {
+    /// A directory was listed.
+    Directory {
+        number: DirectoryNumber,
+        /// `None` for the root.
+        parent: Option<DirectoryNumber>,
+        draft: Entry,
+        /// How many entries will come.
+        entry_count: usize,
+        metadata_compression: Option<Algorithm>,
+    },
+    /// A file was stored.
+    File { directory: DirectoryNumber, draft: Entry, pieces: Vec<(ObjectId, u64)> },
+    /// A file is as it was in an earlier snapshot, which holds its data.
+    Unchanged { directory: DirectoryNumber, entry: Entry },
+    /// A symbolic link was read.
+    Symlink { directory: DirectoryNumber, draft: Entry, target: Vec<u8> },
+    /// An entry could not be read.
+    Failed { directory: DirectoryNumber, failed: FailedEntry },
+    /// An entry could not be read, and the policy says to pass over it.
+    Ignored { directory: DirectoryNumber, failed: FailedEntry },
+    /// An entry is left out, or its name changed, because the format cannot hold it as it is.
+    Limited { failed: FailedEntry },
+}
+
+/// The finished tree.
+pub(super) struct Tree {
+    pub(super) root: Entry,
+    pub(super) counts: Counts,
+    /// Checkpoints that the finished snapshot replaces.
+    pub(super) checkpoints: Vec<Checkpoint>,
+}
+
+/// Figures of the whole run.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) read_count: u64,
+    pub(super) unchanged_count: u64,
+    pub(super) failed_count: u64,
+    pub(super) ignored_error_count: u64,
+    pub(super) failed: Vec<FailedEntry>,
+    pub(super) limited_count: u64,
+    pub(super) limited: Vec<FailedEntry>,
+}
+
+struct OpenDirectory {
+    parent: Option<DirectoryNumber>,
+    draft: Entry,
+    missing_count: usize,
+    entries: Vec<Entry>,
+    failed: Vec<FailedEntry>,
+    ignored: Vec<FailedEntry>,
+    metadata_compression: Option<Algorithm>,
+}
+
+/// How often the clock is looked at while nothing finishes.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub(super) fn run(
+    finished: &Receiver<Finished>,
+    seal: &Seal<'_>,
+    source: &Source,
+    mut checkpoints: Checkpoints<'_>,
+) -> Result<Tree, BackupError> {
+    let mut builder = Builder {
+        worker: Worker::new(seal),
+        seal,
+        is_single_file: source.is_single_file(),
+        open: HashMap::new(),
+        counts: Counts::default(),
+    };
+    loop {
+        match finished.recv_timeout(IDLE) {
+            Ok(message) => {
+                if let Some(root) = builder.take(message)? {
+                    return Ok(Tree { root, counts: builder.counts, checkpoints: checkpoints.made });
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Stopped.into()),
+        }
+        if checkpoints.is_due()
+            && let Some(root) = builder.unfinished_root()?
+        {
+            checkpoints.make(root)?;
+        }
+    }
+}
+
+struct Builder<'a> {
+    worker: Worker<'a>,
+    seal: &'a Seal<'a>,
+    is_single_file: bool,
+    open: HashMap<DirectoryNumber, OpenDirectory>,
+    counts: Counts,
+}
+
+impl Builder<'_> {
+    /// Takes one message; the last one gives the root.
+    fn take(&mut self, message: Finished) -> Result<Option<Entry>, BackupError> {
+        let directory = match message {
+            Finished::Directory { number, parent, draft, entry_count, metadata_compression } => {
+                let open = OpenDirectory {
+                    parent,
+                    draft,
+                    missing_count: entry_count,
+                    entries: Vec::with_capacity(entry_count),
+                    failed: Vec::new(),
+                    ignored: Vec::new(),
+                    metadata_compression,
+                };
+                self.open.insert(number, open);
+                number
+            }
+            Finished::File { directory, draft, pieces } => {
+                self.counts.read_count += 1;
+                let entry = self.file(directory, draft, &pieces)?;
+                self.add(directory, entry);
+                directory
+            }
+            Finished::Unchanged { directory, entry } => {
+                self.counts.unchanged_count += 1;
+                self.seal.meter.add(Counter::FilesUnchanged, 1);
+                self.add(directory, entry);
+                directory
+            }
+            Finished::Symlink { directory, draft, target } => {
+                let content = self.seal.session.repository().content_id(PREFIX_DATA, &target);
+                self.worker.store(content, &target, None)?;
+                self.add(directory, Entry { data: ObjectId::direct(content).into(), ..draft });
+                directory
+            }
+            Finished::Failed { directory, failed } => {
+                self.counts.failed_count += 1;
+                name(&mut self.counts.failed, &failed);
+                self.with(directory, |open| open.failed.push(failed));
+                directory
+            }
+            Finished::Ignored { directory, failed } => {
+                self.counts.ignored_error_count += 1;
+                self.with(directory, |open| open.ignored.push(failed));
+                directory
+            }
+            Finished::Limited { failed } => {
+                self.counts.limited_count += 1;
+                name(&mut self.counts.limited, &failed);
+                return Ok(None);
+            }
+        };
+        self.close(directory)
+    }
+
+    fn with(&mut self, directory: DirectoryNumber, change: impl FnOnce(&mut OpenDirectory)) {
+        let open =
+            self.open.get_mut(&directory).expect("a directory is announced before its entries and kept until the last");
+        open.missing_count -= 1;
+        change(open);
+    }
+
+    fn add(&mut self, directory: DirectoryNumber, entry: Entry) {
+        if entry.kind == EntryKind::File {
+            self.seal.meter.add(Counter::FilesDone, 1);
+            self.seal.meter.add(Counter::BytesDone, entry.size_bytes);
+        }
+        self.with(directory, |open| open.entries.push(entry));
+    }
+
+    /// Closes a directory if nothing of it is missing, then its parent if that was the last, and so on.
+    fn close(&mut self, mut number: DirectoryNumber) -> Result<Option<Entry>, BackupError> {
+        while self.open.get(&number).is_some_and(|open| open.missing_count == 0) {
+            let Some(open) = self.open.remove(&number) else { break };
+            let parent = open.parent;
+            if parent.is_none() && self.is_single_file {
+                return Ok(Some(single_file(open)));
+            }
+            let entry = self.directory(open, None)?;
+            match parent {
+                None => return Ok(Some(entry)),
+                Some(parent) => {
+                    self.with(parent, |open| open.entries.push(entry));
+                    number = parent;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The root as it would be if nothing more came. Nothing for a single file.
+    fn unfinished_root(&mut self) -> Result<Option<Entry>, BackupError> {
+        let mut below: HashMap<DirectoryNumber, Vec<DirectoryNumber>> = HashMap::new();
+        let mut root = None;
+        for (number, open) in &self.open {
+            match open.parent {
+                Some(parent) => below.entry(parent).or_default().push(*number),
+                None => root = Some(*number),
+            }
+        }
+        match root.filter(|_| !self.is_single_file) {
+            Some(root) => Ok(Some(self.unfinished(root, &below)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn unfinished(
+        &mut self,
+        number: DirectoryNumber,
+        below: &HashMap<DirectoryNumber, Vec<DirectoryNumber>>,
+    ) -> Result<Entry, BackupError> {
+        let mut entries = Vec::new();
+        for directory in below.get(&number).into_iter().flatten() {
+            entries.push(self.unfinished(*directory, below)?);
+        }
+        let open = &self.open[&number];
+        let mut copy = OpenDirectory {
+            parent: open.parent,
+            draft: open.draft.clone(),
+            missing_count: 0,
+            entries: open.entries.clone(),
+            failed: open.failed.clone(),
+            ignored: open.ignored.clone(),
+            metadata_compression: open.metadata_compression,
+        };
+        copy.entries.append(&mut entries);
+        self.directory(copy, Some(checkpoint::REASON))
+    }
+
+    fn file(
+        &mut self,
+        directory: DirectoryNumber,
+        draft: Entry,
+        pieces: &[(ObjectId, u64)],
+    ) -> Result<Entry, BackupError> {
+        let object = match pieces {
+            [(object, _)] => *object,
+            _ => {
+                let compression = self.open.get(&directory).and_then(|open| open.metadata_compression);
+                self.object(PREFIX_INDEX, &write_index_object(pieces), compression)?.indirect()
+            }
+        };
+        let size_bytes = pieces.iter().map(|(_, length)| length).sum();
+        Ok(Entry { size_bytes, data: object.into(), ..draft })
+    }
+
+    fn directory(&mut self, mut open: OpenDirectory, incomplete: Option<&str>) -> Result<Entry, BackupError> {
+        open.entries.sort_by(|a, b| {
+            let is_other = |entry: &Entry| entry.kind != EntryKind::Directory;
+            (is_other(a), a.name.as_bytes()).cmp(&(is_other(b), b.name.as_bytes()))
+        });
+        let summary = Summary { incomplete: incomplete.map(str::to_owned), ..summarize(&open) };
+        let listing = write_directory(&open.entries, &summary);
+        let object = self.object(PREFIX_DIRECTORY, &listing, open.metadata_compression)?;
+        Ok(Entry { data: object.into(), summary: Some(summary), size_bytes: 0, ..open.draft })
+    }
+
+    /// Stores bytes as an object, cut by the repository's splitter, with index objects above as needed.
+    fn object(&mut self, prefix: u8, bytes: &[u8], compression: Option<Algorithm>) -> Result<ObjectId, BackupError> {
+        let repository = self.seal.session.repository();
+        let mut splitter = Splitter::new(repository.splitter());
+        let mut pieces = Vec::new();
+        let mut rest = bytes;
+        loop {
+            let end = splitter.next_cut(rest).unwrap_or(rest.len());
+            let (piece, after) = rest.split_at(end);
+            let content = repository.content_id(prefix, piece);
+            self.worker.store(content, piece, compression)?;
+            pieces.push((ObjectId::direct(content), piece.len() as u64));
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        match pieces.as_slice() {
+            [(object, _)] => Ok(*object),
+            _ => Ok(self.object(prefix, &write_index_object(&pieces), compression)?.indirect()),
+        }
+    }
+}
+
+/// The root of a snapshot of one file: the file, with a summary of its own.
+fn single_file(mut open: OpenDirectory) -> Entry {
+    let summary = summarize(&open);
+    match open.entries.pop() {
+        Some(entry) => Entry { summary: Some(Summary { directory_count: 0, ..summary }), ..entry },
+        None => Entry { kind: EntryKind::File, summary: Some(summary), ..open.draft },
+    }
+}
+
+fn summarize(open: &OpenDirectory) -> Summary {
+    let mut sum = Summary {
+        size_bytes: 0,
+        file_count: 0,
+        symlink_count: 0,
+        directory_count: 1,
+        max_time: open.entries.iter().map(|entry| entry.mtime).max().unwrap_or(open.draft.mtime),
+        incomplete: None,
+        failed_count: open.failed.len() as u64,
+        ignored_error_count: open.ignored.len() as u64,
+        errors: open.failed.iter().chain(&open.ignored).cloned().collect(),
+    };
+    for entry in &open.entries {
+        match (entry.kind, &entry.summary) {
+            (EntryKind::File, _) => {
+                sum.file_count += 1;
+                sum.size_bytes += entry.size_bytes;
+            }
+            (EntryKind::Symlink, _) => sum.symlink_count += 1,
+            (EntryKind::Directory, None) => sum.directory_count += 1,
+            (EntryKind::Directory, Some(inner)) => {
+                sum.size_bytes += inner.size_bytes;
+                sum.file_count += inner.file_count;
+                sum.symlink_count += inner.symlink_count;
+                sum.directory_count += inner.directory_count;
+                sum.max_time = sum.max_time.max(inner.max_time);
+                sum.failed_count += inner.failed_count;
+                sum.ignored_error_count += inner.ignored_error_count;
+                sum.errors.extend(inner.errors.iter().cloned());
+            }
+        }
+    }
+    sum.errors.sort_by(|a, b| a.path.cmp(&b.path));
+    sum.errors.truncate(ERRORS_NAMED);
+    sum
+}
+
+fn name(list: &mut Vec<FailedEntry>, entry: &FailedEntry) {
+    if list.len() < OUTCOME_ENTRIES_NAMED {
+        list.push(entry.clone());
+    }
+}

@@ -1,0 +1,25 @@
+//! Files into a repository and back: backup, restore, verify, forget.
+//!
+//! Each verb is a function over an open repository, its options and a [`Run`]; it blocks until it is done, and can be
+//! watched through the run's [`Meter`] and stopped through its [`Cancel`]. Nothing here knows of Kubernetes, terminals or
+//! configuration files.
+
+mod backup;
+mod forget;
+mod lane;
+mod limits;
+mod meter;
+mod pool;
+mod restore;
+mod run;
+mod select;
+mod verify;
+
+pub use backup::{BackupError, BackupOptions, BackupOutcome, backup};
+pub use forget::{ForgetError, ForgetOutcome, forget, forget_ids};
+pub use limits::Limits;
+pub use meter::{Counter, Meter};
+pub use restore::{OwnerMode, RestoreError, RestoreOptions, RestoreOutcome, restore};
+pub use run::{Cancel, Run};
+pub use select::{SelectError, Selection, select};
+pub use verify::{Affected, Finding, Severity, Subject, VerifyError, VerifyOptions, VerifyOutcome, verify};

@@ -1,0 +1,275 @@
+//! The snapshot's tree → directories and large files in the target, and which contents are wanted where.
+//!
+//! Metadata first: a directory is made when its parent's listing is read, and what the snapshot lacks is removed before
+//! anything is written into it. Files are gathered in windows; see [`super::ranges`].
+
+use std::collections::HashSet;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use repository::{Directory, Entry, EntryKind};
+use repository_kopia::{ContentError, IndexView, ObjectId, Piece, ReadError};
+use storage::Class;
+
+use super::Context;
+use super::attributes::Attributes;
+use super::error::RestoreError;
+use super::fetch::{Fetcher, range_bytes_max, wait};
+use super::ranges::{Wanted, Window};
+use super::state::STATE_FILE;
+use super::tally::{Problem, Tally};
+use super::target::{self, Folder};
+use super::walk::{LOOK_AHEAD, Walk};
+use super::write::{FileTask, Place, Writer};
+use crate::meter::Counter;
+
+/// At the root of a file system, and not the user's.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// What is restored: a directory with everything in it, or one file or link.
+pub(crate) enum Job {
+    Tree(Entry),
+    Single(Entry),
+}
+
+/// Plans everything, and has it fetched.
+pub(crate) fn run(
+    context: &Context<'_>,
+    job: &Job,
+    root: Arc<Folder>,
+    fetcher: Fetcher<Vec<Wanted<Place>>>,
+) -> Result<(), RestoreError> {
+    let mut planner = Planner {
+        context,
+        writer: Writer::new(context),
+        index: context.repository.index(),
+        fetcher,
+        window: Window::new(),
+        folder_count: 1,
+    };
+    match job {
+        Job::Tree(entry) => planner.tree(entry, root)?,
+        Job::Single(entry) => planner.files(&root, &[entry])?,
+    }
+    planner.fetch_window()?;
+    Ok(planner.fetcher.finish(context.run)?)
+}
+
+struct Planner<'a> {
+    context: &'a Context<'a>,
+    writer: Writer<'a>,
+    index: IndexView,
+    fetcher: Fetcher<Vec<Wanted<Place>>>,
+    window: Window<Place>,
+    folder_count: u64,
+}
+
+impl<'a> Planner<'a> {
+    fn tree(&mut self, entry: &Entry, root: Arc<Folder>) -> Result<(), RestoreError> {
+        let mut walk = Walk::new(self.context.repository, self.context.run);
+        walk.push(entry, root);
+        while let Some((folder, listing)) = walk.next()? {
+            match listing {
+                Ok(listing) => self.directory(&folder, listing, &mut walk)?,
+                Err(error) => {
+                    let source = of_this_entry(error);
+                    let problem =
+                        source.map_err(|source| RestoreError::ReadDirectory { path: folder.path(), source })?;
+                    self.context.fail(&folder, "", &problem)?;
+                }
+            }
+            self.writer.release(&folder)?;
+        }
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        folder: &Arc<Folder>,
+        listing: Directory,
+        walk: &mut Walk<'a, Arc<Folder>>,
+    ) -> Result<(), RestoreError> {
+        let entries = last_of_each_name(&listing);
+        if folder.existed && self.context.delete_extra {
+            self.delete_extras(folder, &entries)?;
+        }
+        let is_old_note = |entry: &&Entry| folder.is_root() && entry.name == STATE_FILE;
+        let (directories, files): (Vec<&Entry>, Vec<&Entry>) = entries
+            .into_iter()
+            .filter(|entry| !is_old_note(entry))
+            .partition(|entry| entry.kind == EntryKind::Directory);
+        for entry in directories.into_iter().rev() {
+            match self.make_directory(folder, &entry.name) {
+                Ok(existed) => {
+                    self.folder_count += 1;
+                    Tally::add(&self.context.tally.directory_count, 1);
+                    walk.push(entry, folder.child(self.folder_count, &entry.name, existed, Attributes::from(entry)));
+                }
+                Err(problem) => self.context.fail(folder, &entry.name, &problem)?,
+            }
+        }
+        self.files(folder, &files)
+    }
+
+    fn make_directory(&mut self, folder: &Folder, name: &str) -> Result<bool, Problem> {
+        if folder.is_too_deep() {
+            return Err(Problem::blocked("its directories are too deep"));
+        }
+        let handle = self.writer.handles.get(folder)?;
+        target::make_directory(&*handle, name)
+    }
+
+    fn delete_extras(&mut self, folder: &Folder, entries: &[&Entry]) -> Result<(), RestoreError> {
+        let mut known: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        if folder.is_root() {
+            known.extend([LOST_AND_FOUND, STATE_FILE]);
+        }
+        let handle = match self.writer.handles.get(folder) {
+            Ok(handle) => handle,
+            Err(problem) => return self.context.fail(folder, "", &problem),
+        };
+        let extras = match target::extra_names(handle.as_fd(), &known) {
+            Ok(extras) => extras,
+            Err(errno) => return self.context.fail(folder, "", &Problem::target("list the directory")(errno)),
+        };
+        for name in extras {
+            match target::remove_extra(handle.as_fd(), &name) {
+                Ok(count) => Tally::add(&self.context.tally.deleted_count, count),
+                Err(problem) => self.context.fail(folder, &String::from_utf8_lossy(&name), &problem)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Files and links of one folder. Index objects of large files are read some at a time.
+    fn files(&mut self, folder: &Arc<Folder>, entries: &[&Entry]) -> Result<(), RestoreError> {
+        let mut indirect = Vec::new();
+        for entry in entries {
+            if self.context.run.cancel.is_cancelled() {
+                return Err(RestoreError::Interrupted);
+            }
+            if self.is_finished(folder, entry) {
+                continue;
+            }
+            match direct_piece(entry) {
+                Some(piece) => self.file(folder, entry, &[piece])?,
+                None if entry.kind == EntryKind::File && entry.size_bytes == 0 => self.file(folder, entry, &[])?,
+                None => indirect.push(*entry),
+            }
+        }
+        for entries in indirect.chunks(LOOK_AHEAD) {
+            let repository = self.context.repository;
+            let read = stream::iter(entries).map(|entry| repository.pieces(&entry.data)).buffered(LOOK_AHEAD);
+            let read: Vec<_> = wait(self.context.run, read.collect())?;
+            for (entry, pieces) in entries.iter().zip(read) {
+                match pieces.map_err(of_this_entry) {
+                    Ok(pieces) => self.file(folder, entry, &pieces)?,
+                    Err(Ok(problem)) => self.context.fail(folder, &entry.name, &problem)?,
+                    Err(Err(source)) => {
+                        return Err(RestoreError::ReadPieces { path: folder.path_of(&entry.name), source });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_finished(&mut self, folder: &Folder, entry: &Entry) -> bool {
+        if !self.context.resumes || !folder.existed {
+            return false;
+        }
+        let Ok(handle) = self.writer.handles.get(folder) else { return false };
+        let Ok(Some(stat)) = target::look_up(&*handle, &entry.name) else { return false };
+        if !Attributes::from(entry).are_those_of(&stat, entry.size_bytes, self.context.owners) {
+            return false;
+        }
+        let tally = &self.context.tally;
+        match entry.kind {
+            EntryKind::Symlink => Tally::add(&tally.symlink_count, 1),
+            EntryKind::File | EntryKind::Directory => {
+                Tally::add(&tally.file_count, 1);
+                Tally::add(&tally.resumed_file_count, 1);
+                Tally::add(&tally.resumed_bytes, entry.size_bytes);
+                self.context.run.meter.add(Counter::FilesDone, 1);
+                self.context.run.meter.add(Counter::BytesDone, entry.size_bytes);
+            }
+        }
+        true
+    }
+
+    fn file(&mut self, folder: &Arc<Folder>, entry: &Entry, pieces: &[Piece]) -> Result<(), RestoreError> {
+        let pieces: Vec<&Piece> = pieces.iter().filter(|piece| piece.length_bytes != Some(0)).collect();
+        let known_bytes: Option<u64> = pieces.iter().map(|piece| piece.length_bytes).sum();
+        if let Some(bytes) = known_bytes.filter(|bytes| *bytes != entry.size_bytes) {
+            let text = format!("object {} has {bytes} bytes where the snapshot wants {}", entry.data, entry.size_bytes);
+            return self.context.fail(folder, &entry.name, &Problem::damaged(text));
+        }
+        let is_whole = pieces.len() <= 1;
+        if entry.kind == EntryKind::Symlink && !is_whole {
+            return self.context.fail(folder, &entry.name, &Problem::damaged("its target is longer than any"));
+        }
+        // One more than there are pieces, for the plan itself: nothing is finished before all of it is planned.
+        let task = FileTask::new(folder, entry, is_whole, pieces.len() + 1);
+        let begun = match pieces.len() {
+            0 => self.writer.write_whole(&task, &[]),
+            1 => Ok(()),
+            _ => self.writer.create_large(&task),
+        };
+        let failed = begun.is_err();
+        self.writer.piece_done(&task, begun)?;
+        for piece in pieces {
+            match self.index.index().find(&piece.content) {
+                _ if failed => self.writer.piece_done(&task, Ok(()))?,
+                None => {
+                    let error = ContentError::Unknown { content: piece.content };
+                    self.writer.piece_done(&task, Err(Problem::from(&error)))?;
+                }
+                Some(found) => {
+                    let length_bytes = piece.length_bytes.unwrap_or(entry.size_bytes);
+                    let place = Place { task: Arc::clone(&task), offset: piece.offset, length_bytes };
+                    self.window.push(found, piece.compressed, place);
+                }
+            }
+            if self.window.is_full() {
+                self.fetch_window()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_window(&mut self) -> Result<(), RestoreError> {
+        for range in self.window.take_ranges(range_bytes_max(self.context.run)) {
+            self.fetcher.fetch(range)?;
+        }
+        Ok(())
+    }
+}
+
+/// The only piece of a small file, without asking anyone.
+fn direct_piece(entry: &Entry) -> Option<Piece> {
+    let object: ObjectId = entry.data.as_str().parse().ok()?;
+    let ObjectId { indirection, compressed, content } = object;
+    let is_direct = indirection == 0 && (entry.kind == EntryKind::Symlink || entry.size_bytes > 0);
+    is_direct.then_some(Piece { content, compressed, offset: 0, length_bytes: None })
+}
+
+/// What is wrong with one record concerns what it describes; the error comes back when it is the store that failed.
+fn of_this_entry(error: ReadError) -> Result<Problem, ReadError> {
+    match error.class() {
+        Class::Damaged => Ok(Problem::from(&error)),
+        Class::Blocked if matches!(error, ReadError::Content { source: ContentError::Unsupported { .. }, .. }) => {
+            Ok(Problem::from(&error))
+        }
+        Class::Retry | Class::Blocked | Class::Bug => Err(error),
+    }
+}
+
+/// A name occurs once; should it occur again, the last counts, as in Kopia.
+fn last_of_each_name(listing: &Directory) -> Vec<&Entry> {
+    let mut seen = HashSet::with_capacity(listing.entries.len());
+    let mut entries: Vec<&Entry> =
+        listing.entries.iter().rev().filter(|entry| seen.insert(entry.name.as_str())).collect();
+    entries.reverse();
+    entries
+}

@@ -1,0 +1,9 @@
+//! The engine's verbs against repositories that the real kopia wrote.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod backup;
+mod forget;
+mod golden;
+mod restore;
+mod verify;

@@ -1,0 +1,95 @@
+//! Verifying whole and damaged repositories.
+
+use engine::{Finding, Severity, VerifyOptions, VerifyOutcome, verify};
+
+use crate::golden::{damaged, golden, open};
+
+fn verified(path: &std::path::Path, read_percent: u8) -> VerifyOutcome {
+    let opened = open(path);
+    let options = VerifyOptions { read_percent, ..VerifyOptions::default() };
+    verify(&opened.repository, &options, &opened.run).unwrap()
+}
+
+#[test]
+fn whole_repositories_are_clean() {
+    let names =
+        ["default", "v3-zstd", "format2", "epochs", "concurrent", "incomplete", "all-compressors", "format1-upgraded"];
+    for name in names {
+        for read_percent in [0, 100] {
+            let outcome = verified(&golden(name), read_percent);
+            assert!(outcome.is_clean(), "{name}: {:#?}", outcome.findings);
+            assert!(outcome.snapshot_count > 0 && outcome.directory_count > 0 && outcome.file_count > 0, "{outcome:?}");
+            assert_eq!(outcome.contents_read_count > 0, read_percent > 0);
+            if read_percent == 100 {
+                assert_eq!(outcome.contents_read_count, outcome.content_count, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_share_is_a_share_and_some_snapshots_are_some() {
+    let opened = open(&golden("v3-zstd"));
+    let snapshots: Vec<_> = opened
+        .run
+        .runtime
+        .block_on(opened.repository.snapshots())
+        .unwrap()
+        .snapshots
+        .into_iter()
+        .map(|snapshot| snapshot.id)
+        .collect();
+    let verified = |read_percent, snapshots: &[repository::SnapshotId]| {
+        let options = VerifyOptions { read_percent, snapshots: snapshots.to_vec(), identity: None };
+        verify(&opened.repository, &options, &opened.run).unwrap()
+    };
+    let (all, half, one) = (verified(100, &[]), verified(50, &[]), verified(100, &snapshots[..1]));
+    assert!(0 < half.contents_read_count && half.contents_read_count < all.contents_read_count, "{half:?}");
+    assert!(0 < one.contents_read_count && one.contents_read_count < all.contents_read_count, "{one:?}");
+    assert_eq!((one.snapshot_count, all.snapshot_count), (1, snapshots.len() as u64));
+    assert!(one.is_clean() && half.is_clean());
+}
+
+fn line(finding: &Finding) -> String {
+    let paths: Vec<&str> = finding.affected.iter().map(|affected| affected.path.as_str()).collect();
+    assert_eq!(finding.affected_count, paths.len() as u64);
+    assert_eq!(finding.severity, Severity::Damaged);
+    format!("{finding} [{}]", paths.join(" "))
+}
+
+/// The store's address differs from machine to machine.
+#[track_caller]
+fn check(name: &str, read_percent: u8, expected: &[&str]) {
+    let path = std::fs::canonicalize(damaged(name)).unwrap();
+    let outcome = verified(&path, read_percent);
+    let lines: Vec<String> =
+        outcome.findings.iter().map(|finding| line(finding).replace(path.to_str().unwrap(), "…")).collect();
+    assert_eq!(lines, expected, "{name}");
+    assert_eq!(outcome.class(), (!expected.is_empty()).then_some(storage::Class::Damaged));
+}
+
+#[test]
+fn damage_is_found_and_the_paths_it_concerns_are_named() {
+    const ALL: &str = "empty.bin hello.txt link-dangling link-rel rand-40k.bin sub/x.bin";
+    const DATA: &str = "p86a8434ebe97513854114bf8a26b8215-seb88d81eafb03cb6147";
+    const METADATA: &str = "qb06d1a264f994844437f0380feafd4ac-seb88d81eafb03cb6147";
+    const MANIFEST: &str = "m27da4f22df2ae1e94371dc385e170e7f";
+    const LOST: &str = "are in no index: an index blob was lost, and what it listed with it []";
+    let flipped = "content c5456538141f8115a2e2588059dc3c3c";
+    check("flipped-byte-in-pack", 0, &[]);
+    let detail = format!("{flipped} in pack {DATA} is damaged: it does not decrypt: its bytes changed [rand-40k.bin]");
+    check("flipped-byte-in-pack", 100, &[&detail]);
+    check("missing-pack", 0, &[&format!("pack {DATA} is missing [{ALL}]")]);
+    let cut = format!("pack {DATA} is cut off: 21022 bytes, 41129 needed [link-dangling link-rel rand-40k.bin]");
+    check("truncated-pack", 0, &[&cut]);
+    let lost = [format!("6 contents of pack {DATA} {LOST}"), format!("3 contents of pack {METADATA} {LOST}")];
+    check("missing-index", 0, &[&lost[0], &lost[1]]);
+    let index = "index blob xn0_5bc011ecc34b6c476323f230a066487c-seb88d81eafb03cb6147-c1 is damaged: it does not decrypt: \
+                 its bytes changed, or it belongs to another repository []";
+    check("flipped-byte-in-index", 0, &[index, &lost[0], &lost[1]]);
+    let record = format!(
+        "read manifest content {MANIFEST}: read content {MANIFEST} from pack {METADATA} at 789, 475 bytes: \
+         get range of {METADATA} at file:…: no such object []"
+    );
+    check("missing-metadata-pack", 0, &[&record, &format!("pack {METADATA} is missing []")]);
+}
