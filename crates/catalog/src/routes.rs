@@ -229,7 +229,6 @@ pub fn metrics_text(catalog: &Catalog) -> String {
     catalog.metrics.text(&calls, catalog.sessions.open_count())
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the response, made once and sent")]
 fn parsed(namespace: String, pvc: String, asked: Asked) -> Result<(ClaimKey, Question), Response> {
     let claim = ClaimKey::new(namespace, pvc).map_err(|error| refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
     match asked {
