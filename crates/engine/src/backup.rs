@@ -154,6 +154,14 @@ pub fn backup(
         let last = session.started();
         let checkpoints = checkpoint::Checkpoints { session, packer: &packer, options, run, last, made: Vec::new() };
         tree::run(&finished, &seal, source, checkpoints)
-    })?;
+    });
+    let finished = match finished {
+        Err(BackupError::Interrupted) => {
+            // What was uploaded is published, so that the next run finds it. Should that fail too, it is uploaded again.
+            let _ = run.runtime.block_on(session.flush());
+            return Err(BackupError::Interrupted);
+        }
+        finished => finished?,
+    };
     commit::run(&session, &packer, options, parents.first().map(|parent| parent.snapshot.clone()), finished, run)
 }

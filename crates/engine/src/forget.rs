@@ -89,7 +89,7 @@ impl ForgetError {
         match self {
             Self::List(source) | Self::Policy { source, .. } => source.hint(),
             Self::Damaged { .. } => Some("run `perennial verify` to learn what is affected, and repair it first"),
-            Self::Unknown { .. } => Some("`perennial snapshot list --all` shows every id"),
+            Self::Unknown { .. } => Some("`perennial snapshots --all` shows every id"),
             Self::Pinned { .. } => Some("take the pin away first"),
             Self::Write { source, .. } => source.hint(),
             Self::Interrupted => None,

@@ -110,14 +110,14 @@ impl SelectError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoSnapshot { .. } => {
-                Some("check user, host and path; `perennial snapshot list --all` shows every identity")
+                Some("check user, host and path; `perennial snapshots --all` shows every identity")
             }
             Self::OnlyIncomplete { .. } => {
                 Some("let a backup finish, or name an incomplete snapshot by its id to have what it holds")
             }
             Self::TooFew { .. } => Some("pass over fewer"),
             Self::NothingThatOld { .. } => Some("choose a later time"),
-            Self::UnknownId { .. } => Some("`perennial snapshot list --all` shows every id"),
+            Self::UnknownId { .. } => Some("`perennial snapshots --all` shows every id"),
             Self::AmbiguousId { .. } => Some("give more characters of the id"),
             Self::ShortId { .. } => Some("give at least four characters of the id"),
         }

@@ -132,7 +132,7 @@ impl VerifyError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::List(source) | Self::ReadEntry { source, .. } => source.hint(),
-            Self::Unknown { .. } => Some("`perennial snapshot list --all` shows every id"),
+            Self::Unknown { .. } => Some("`perennial snapshots --all` shows every id"),
             Self::Survey(source) => source.hint(),
             Self::ReadContent(source) => source.hint(),
             Self::Interrupted | Self::Ended(_) | Self::Stopped(_) => None,

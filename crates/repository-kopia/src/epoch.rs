@@ -17,6 +17,8 @@ pub(crate) struct View {
     pub(crate) write_epoch: u64,
     /// Deleted entries up to this Unix second do not exist.
     pub(crate) deletion_watermark_seconds: Option<u64>,
+    /// Blobs as their writers left them, per epoch.
+    uncompacted: BTreeMap<u64, Vec<ObjectKey>>,
     /// First complete set per compacted epoch.
     singles: BTreeMap<u64, Vec<ObjectKey>>,
     /// The longest chain of range sets from epoch 0, ascending.
@@ -31,27 +33,28 @@ struct Range {
     blobs: Vec<ObjectKey>,
 }
 
-/// One part of the complete index.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// These blobs.
-    Set(Vec<ObjectKey>),
-    /// All `xn<epoch>_` blobs there are.
-    Uncompacted(u64),
-}
-
 impl View {
-    /// Reads the view off the listings of `xe`, `xw`, `xs` and `xr`.
-    pub(crate) fn new(markers: &[Object], watermarks: &[Object], singles: &[Object], ranges: &[Object]) -> Self {
-        let write_epoch = markers.iter().filter_map(|object| epoch_of(object.key.as_str())).max().unwrap_or(0);
-        let deletion_watermark_seconds =
-            watermarks.iter().filter_map(|object| object.key.as_str().strip_prefix("xw")?.parse().ok()).max();
+    /// Reads the view off the listing of all blobs that begin with `x`.
+    ///
+    /// One listing instead of Kopia's seven: while it runs, markers may be added and blobs compacted, but a blob is deleted
+    /// only hours after it was superseded, so any moment's listing leads to a complete index.
+    pub(crate) fn new(listing: &[Object]) -> Self {
+        let keys = |prefix: &'static str| {
+            listing.iter().map(|object| &object.key).filter(move |key| key.as_str().starts_with(prefix))
+        };
+        let mut uncompacted: BTreeMap<u64, Vec<ObjectKey>> = BTreeMap::new();
+        for key in keys("xn") {
+            if let Some(epoch) = epoch_of(key.as_str()) {
+                uncompacted.entry(epoch).or_default().push(key.clone());
+            }
+        }
         Self {
-            write_epoch,
-            deletion_watermark_seconds,
-            singles: first_complete_sets(singles, epoch_of),
+            write_epoch: keys("xe").filter_map(|key| epoch_of(key.as_str())).max().unwrap_or(0),
+            deletion_watermark_seconds: keys("xw").filter_map(|key| key.as_str()["xw".len()..].parse().ok()).max(),
+            uncompacted,
+            singles: first_complete_sets(keys("xs"), epoch_of),
             chain: longest_chain(
-                first_complete_sets(ranges, range_of)
+                first_complete_sets(keys("xr"), range_of)
                     .into_iter()
                     .map(|((min, max), blobs)| Range { min, max, blobs })
                     .collect(),
@@ -59,24 +62,22 @@ impl View {
         }
     }
 
-    /// What to load, in order, to know every content.
-    pub(crate) fn complete_index(&self) -> Vec<Part> {
-        let mut parts = Vec::new();
+    /// What to load to know every content.
+    pub(crate) fn complete_index(&self) -> Vec<ObjectKey> {
+        let mut blobs = Vec::new();
         let mut start = 0;
         for range in &self.chain {
             if range.max > start {
-                parts.push(Part::Set(range.blobs.clone()));
+                blobs.extend_from_slice(&range.blobs);
                 start = range.max + 1;
             }
         }
         for epoch in start..=self.write_epoch + 1 {
             let settled = epoch + 2 <= self.write_epoch;
-            parts.push(match self.singles.get(&epoch).filter(|_| settled) {
-                Some(blobs) => Part::Set(blobs.clone()),
-                None => Part::Uncompacted(epoch),
-            });
+            let single = self.singles.get(&epoch).filter(|_| settled);
+            blobs.extend(single.or_else(|| self.uncompacted.get(&epoch)).into_iter().flatten().cloned());
         }
-        parts
+        blobs
     }
 }
 
@@ -122,12 +123,15 @@ fn first_complete_set<'a>(blobs: impl IntoIterator<Item = &'a ObjectKey>) -> Opt
     None
 }
 
-fn first_complete_sets<K: Ord>(objects: &[Object], key_of: impl Fn(&str) -> Option<K>) -> BTreeMap<K, Vec<ObjectKey>> {
+fn first_complete_sets<'a, K: Ord>(
+    keys: impl Iterator<Item = &'a ObjectKey>,
+    group_of: impl Fn(&str) -> Option<K>,
+) -> BTreeMap<K, Vec<ObjectKey>> {
     let mut groups: BTreeMap<K, Vec<&ObjectKey>> = BTreeMap::new();
-    let mut sorted: Vec<&ObjectKey> = objects.iter().map(|object| &object.key).collect();
+    let mut sorted: Vec<&ObjectKey> = keys.collect();
     sorted.sort();
     for key in sorted {
-        if let Some(group) = key_of(key.as_str()) {
+        if let Some(group) = group_of(key.as_str()) {
             groups.entry(group).or_default().push(key);
         }
     }

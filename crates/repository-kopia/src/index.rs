@@ -4,6 +4,7 @@
 //! [`MergedIndex`], say which pack holds a content. Source: Kopia format, "Index files and index blobs".
 
 mod file;
+mod load;
 mod merged;
 mod writer;
 
@@ -11,6 +12,7 @@ mod writer;
 mod tests;
 
 pub(crate) use file::IndexFile;
+pub(crate) use load::{Loaded, load, read_view};
 pub use merged::MergedIndex;
 pub(crate) use writer::write_v2;
 

@@ -4,28 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use jiff::tz::TimeZone;
 use repository::{Clock, ContentId, DataId, Directory, Identity, Snapshot};
-use storage::{Class, ErrorKind, Object, ObjectKey, PutMode, Storage};
+use storage::{Class, ErrorKind, ObjectKey, PutMode, Storage};
 
 use crate::content::{Crypto, Sealer};
-use crate::epoch::{Part, View};
+use crate::epoch::View;
 use crate::error::{ContentError, IndexError, OpenError, ReadError, Unsupported};
 use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, Configuration, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
-use crate::index::{IndexEntry, IndexFile, Location, MergedIndex};
+use crate::index::{IndexEntry, Loaded, Location, MergedIndex, load, read_view};
 use crate::json::Base64Bytes;
 use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
 use crate::object::{ObjectId, Piece, read_index_object};
 use crate::policy::{self, Policy, PolicyJson};
-use crate::{blob, directory, snapshot};
+use crate::{directory, snapshot};
 
-/// Index blobs and manifest contents read at the same time.
+/// Manifest contents read at the same time.
 const READS_IN_FLIGHT: usize = 16;
-/// How often the list of index blobs is read anew when one of them is gone.
-const INDEX_ATTEMPTS: u32 = 10;
 /// Features that need no understanding beyond what is here.
 const KNOWN_FEATURES: [&str; 2] = ["index-v1", "index-v2"];
 
@@ -103,14 +101,6 @@ pub struct Repository {
     client: Client,
     clock: Arc<dyn Clock>,
     loaded: RwLock<Arc<Loaded>>,
-}
-
-/// The index at one moment.
-pub(crate) struct Loaded {
-    pub(crate) view: View,
-    pub(crate) index: MergedIndex,
-    blob_count: usize,
-    damage: Vec<IndexError>,
 }
 
 impl Repository {
@@ -208,7 +198,7 @@ impl Repository {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let crypto = Crypto::new(&format.configuration)?;
-        let loaded = load_index(&*storage, &crypto).await?;
+        let loaded = load(&*storage, &crypto).await?;
         if loaded.blob_count > 0 && loaded.damage.len() == loaded.blob_count {
             return Err(OpenError::ForeignIndex { count: loaded.blob_count });
         }
@@ -220,7 +210,7 @@ impl Repository {
     /// # Errors
     /// When the store fails. What was loaded before stays.
     pub async fn refresh(&self) -> Result<(), IndexError> {
-        let loaded = Arc::new(load_index(&*self.storage, &self.crypto).await?);
+        let loaded = Arc::new(load(&*self.storage, &self.crypto).await?);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
@@ -611,91 +601,4 @@ fn check_unlocked(configuration: &Configuration, clock: &dyn Clock) -> Result<()
         Some(lock) if lock.is_locked(clock.now()) => Err(OpenError::UpgradeInProgress { owner: lock.owner_id.clone() }),
         _ => Ok(()),
     }
-}
-
-async fn list(storage: &dyn Storage, prefix: &str) -> Result<Vec<Object>, IndexError> {
-    storage
-        .list(prefix)
-        .try_collect()
-        .await
-        .map_err(|source| IndexError::Storage { operation: format!("list objects {prefix}…"), source })
-}
-
-async fn read_view(storage: &dyn Storage) -> Result<View, IndexError> {
-    let (markers, watermarks, singles, ranges) =
-        futures::try_join!(list(storage, "xe"), list(storage, "xw"), list(storage, "xs"), list(storage, "xr"),)?;
-    Ok(View::new(&markers, &watermarks, &singles, &ranges))
-}
-
-async fn load_index(storage: &dyn Storage, crypto: &Crypto) -> Result<Loaded, IndexError> {
-    let mut attempt = 1;
-    loop {
-        let view = read_view(storage).await?;
-        let mut keys = Vec::new();
-        for part in view.complete_index() {
-            match part {
-                Part::Set(blobs) => keys.extend(blobs),
-                Part::Uncompacted(epoch) => {
-                    keys.extend(list(storage, &format!("xn{epoch}_")).await?.into_iter().map(|object| object.key));
-                }
-            }
-        }
-        match read_index_blobs(storage, crypto, &keys).await {
-            Ok((files, mut damage)) => {
-                let index = MergedIndex::merge(&files, view.deletion_watermark_seconds).or_else(|detail| {
-                    damage.push(IndexError::Damaged { blob: "one of several".to_owned(), detail });
-                    MergedIndex::merge(&[], None)
-                });
-                let index = index.map_err(|detail| IndexError::Damaged { blob: String::new(), detail })?;
-                return Ok(Loaded { view, index, blob_count: keys.len(), damage });
-            }
-            Err(IndexError::Storage { source, .. })
-                if source.kind == ErrorKind::NotFound && attempt < INDEX_ATTEMPTS =>
-            {
-                attempt += 1;
-            }
-            Err(IndexError::Storage { operation, source }) if source.kind == ErrorKind::NotFound => {
-                return Err(IndexError::Vanishing { blob: operation, attempts: attempt });
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Reads and decrypts index blobs; those that are damaged come second.
-async fn read_index_blobs(
-    storage: &dyn Storage,
-    crypto: &Crypto,
-    keys: &[ObjectKey],
-) -> Result<(Vec<IndexFile>, Vec<IndexError>), IndexError> {
-    let read: Vec<Result<IndexFile, IndexError>> = futures::stream::iter(keys)
-        .map(|key| async move {
-            let sealed = storage
-                .get(key)
-                .await
-                .map_err(|source| IndexError::Storage { operation: format!("read index blob {key}"), source })?;
-            blob::open(crypto, key.as_str(), Vec::from(sealed))
-                .and_then(IndexFile::parse)
-                .and_then(check_entries)
-                .map_err(|detail| IndexError::Damaged { blob: key.to_string(), detail })
-        })
-        .buffer_unordered(READS_IN_FLIGHT)
-        .collect()
-        .await;
-    let mut files = Vec::new();
-    let mut damage = Vec::new();
-    for result in read {
-        match result {
-            Ok(file) => files.push(file),
-            Err(error @ IndexError::Damaged { .. }) => damage.push(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((files, damage))
-}
-
-/// An index blob whose entries make no sense is damaged as a whole; so merging need not doubt any of them.
-fn check_entries(file: IndexFile) -> Result<IndexFile, String> {
-    (0..file.len()).try_for_each(|at| file.entry(at).map(|_| ()))?;
-    Ok(file)
 }

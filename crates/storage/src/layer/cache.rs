@@ -7,9 +7,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -25,6 +25,8 @@ pub const CACHED_OBJECT_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The hash at the start of each file.
 const HASH_BYTES: usize = blake3::OUT_LEN;
+/// Files held open for ranges at the same time.
+const VERIFIED_FILES_MAX: usize = 32;
 
 /// Fetches that can run at the same time without waiting for one another.
 const FETCH_LOCKS_COUNT: usize = 64;
@@ -85,6 +87,12 @@ impl CacheStorage {
         tokio::task::spawn_blocking(move || files.read(name)).await.ok().flatten()
     }
 
+    /// A range of a kept object; the object's length where the range does not lie in it.
+    async fn read_range(&self, name: FileName, offset: u64, length_bytes: u64) -> Option<Result<Bytes, u64>> {
+        let files = Arc::clone(&self.files);
+        tokio::task::spawn_blocking(move || files.read_range(name, offset, length_bytes)).await.ok().flatten()
+    }
+
     /// Keeps an object if it can; a cache that cannot write is only slow.
     async fn keep(&self, name: FileName, body: Bytes) {
         let files = Arc::clone(&self.files);
@@ -114,12 +122,16 @@ impl CacheStorage {
         match offset.checked_add(length_bytes) {
             // Both fit into the body's length, which is a `usize`.
             Some(end) if end <= size_bytes => Ok(body.slice(offset as usize..end as usize)),
-            Some(_) | None => Err(Error {
-                kind: ErrorKind::Truncated,
-                operation: format!("get range of {key}"),
-                address: self.inner.address(),
-                detail: format!("{length_bytes} bytes at {offset} wanted, the object has {size_bytes}"),
-            }),
+            Some(_) | None => Err(self.truncated(key, size_bytes, offset, length_bytes)),
+        }
+    }
+
+    fn truncated(&self, key: &ObjectKey, size_bytes: u64, offset: u64, length_bytes: u64) -> Error {
+        Error {
+            kind: ErrorKind::Truncated,
+            operation: format!("get range of {key}"),
+            address: self.inner.address(),
+            detail: format!("{length_bytes} bytes at {offset} wanted, the object has {size_bytes}"),
         }
     }
 }
@@ -172,8 +184,8 @@ impl Storage for CacheStorage {
         }
         let name = self.name(key);
         let one_at_a_time = self.fetch_lock(name).await;
-        if let Some(body) = self.read(name).await {
-            return self.slice(key, &body, offset, length_bytes);
+        if let Some(found) = self.read_range(name, offset, length_bytes).await {
+            return found.map_err(|size_bytes| self.truncated(key, size_bytes, offset, length_bytes));
         }
         if self.inner.stat(key).await?.size_bytes > CACHED_OBJECT_MAX_BYTES {
             drop(one_at_a_time);
@@ -215,6 +227,12 @@ impl FileName {
     fn seal(&self, body: &[u8]) -> blake3::Hash {
         blake3::Hasher::new_keyed(self.0.as_bytes()).update(body).finalize()
     }
+
+    /// Whether a file's bytes, seal and body, are those of this name.
+    fn fits(&self, file: &[u8]) -> bool {
+        // Compared in constant time, by the hash's own type.
+        file.split_first_chunk::<HASH_BYTES>().is_some_and(|(seal, body)| self.seal(body) == *seal)
+    }
 }
 
 /// The cache's directory.
@@ -222,6 +240,14 @@ struct Files {
     directory: PathBuf,
     capacity_bytes: u64,
     index: Mutex<Index>,
+    verified: Mutex<VecDeque<Verified>>,
+}
+
+/// A file whose seal was found good. It is held open, so that its bytes stay these whatever happens to its name.
+struct Verified {
+    name: FileName,
+    file: Arc<File>,
+    body_bytes: u64,
 }
 
 /// What is in the directory, as far as this process knows.
@@ -252,7 +278,7 @@ impl Files {
             }
         }
         found.sort_by_key(|(modified, _, _)| *modified);
-        let files = Self { directory, capacity_bytes, index: Mutex::new(Index::default()) };
+        let files = Self { directory, capacity_bytes, index: Mutex::default(), verified: Mutex::default() };
         for (_, name, size_bytes) in found {
             let evicted = files.index().add(name, size_bytes, capacity_bytes);
             files.remove(&evicted);
@@ -270,13 +296,51 @@ impl Files {
 
     fn read(&self, name: FileName) -> Option<Bytes> {
         let file = Bytes::from(std::fs::read(self.path(name)).ok()?);
-        let (seal, body) = file.split_at_checked(HASH_BYTES)?;
-        // Compared in constant time, by the hash's own type.
-        if name.seal(body) == *<&[u8; HASH_BYTES]>::try_from(seal).ok()? {
+        if name.fits(&file) {
             return Some(file.slice(HASH_BYTES..));
         }
         self.forget(name);
         None
+    }
+
+    /// Reads a range; the seal of the whole file is checked once, when it is first read in this process.
+    fn read_range(&self, name: FileName, offset: u64, length_bytes: u64) -> Option<Result<Bytes, u64>> {
+        let (file, body_bytes) = match self.find_verified(name) {
+            Some(found) => found,
+            None => self.verify(name)?,
+        };
+        if offset.checked_add(length_bytes).is_none_or(|end| end > body_bytes) {
+            return Some(Err(body_bytes));
+        }
+        let mut bytes = vec![0; length_bytes as usize];
+        file.read_exact_at(&mut bytes, HASH_BYTES as u64 + offset).ok()?;
+        Some(Ok(Bytes::from(bytes)))
+    }
+
+    fn verified(&self) -> MutexGuard<'_, VecDeque<Verified>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find_verified(&self, name: FileName) -> Option<(Arc<File>, u64)> {
+        let verified = self.verified();
+        verified.iter().find(|known| known.name == name).map(|known| (Arc::clone(&known.file), known.body_bytes))
+    }
+
+    fn verify(&self, name: FileName) -> Option<(Arc<File>, u64)> {
+        let mut file = File::open(self.path(name)).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        if !name.fits(&bytes) {
+            self.forget(name);
+            return None;
+        }
+        let (file, body_bytes) = (Arc::new(file), (bytes.len() - HASH_BYTES) as u64);
+        let mut verified = self.verified();
+        if verified.len() == VERIFIED_FILES_MAX {
+            verified.pop_front();
+        }
+        verified.push_back(Verified { name, file: Arc::clone(&file), body_bytes });
+        Some((file, body_bytes))
     }
 
     fn keep(&self, name: FileName, body: &[u8]) -> io::Result<()> {
@@ -301,6 +365,7 @@ impl Files {
 
     fn forget(&self, name: FileName) {
         self.index().take(name);
+        self.verified().retain(|known| known.name != name);
         self.remove(&[name]);
     }
 

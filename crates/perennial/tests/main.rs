@@ -1,0 +1,15 @@
+//! The command line as people and programs use it: the built program, real directories, a bucket, and the real kopia.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod demo;
+mod failures;
+mod help;
+mod interrupt;
+mod kills;
+mod kopia;
+mod peers;
+mod s3;
+mod secrets;
+mod support;
+mod workflow;

@@ -1,0 +1,134 @@
+//! The program under test, a place for it, and trees of files.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A directory of its own with a repository that may be made in it, and the program set up to use it.
+pub struct Place {
+    pub directory: TempDir,
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// The same, if the exit code is this one.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// With a repository.
+    #[track_caller]
+    pub fn created() -> Self {
+        let place = Self::new();
+        place.run(&["repository", "create"]).expect(0);
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// The program, as a user of an otherwise empty environment would call it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
+        command
+            .env_clear()
+            .env("HOME", self.directory.path())
+            .env("PERENNIAL_STORE", format!("file:{}", self.text("repo")))
+            .env("PERENNIAL_PASSWORD", PASSWORD)
+            .current_dir(self.directory.path());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&self.command().args(arguments).output().unwrap())
+    }
+
+    /// A tree with a bit of everything: empty and large files, directories, links, modes, and a name that would steer a
+    /// terminal.
+    pub fn plant(&self, name: &str) -> PathBuf {
+        let root = self.path(name);
+        fs::create_dir_all(root.join("photos/2025/empty")).unwrap();
+        fs::write(root.join("hello.txt"), "hello\n").unwrap();
+        fs::write(root.join("nothing"), "").unwrap();
+        fs::write(root.join("photos/large"), noise(9_000_000)).unwrap();
+        fs::write(root.join("photos/2025/a b\u{1b}[2J"), noise(70_000)).unwrap();
+        fs::set_permissions(root.join("hello.txt"), fs::Permissions::from_mode(0o4750)).unwrap();
+        symlink("hello.txt", root.join("link")).unwrap();
+        symlink("../nowhere", root.join("photos/dangling")).unwrap();
+        root
+    }
+}
+
+/// Bytes that do not compress and are the same every time.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Everything below `root` in words, one line each, for comparison.
+pub fn describe(root: &Path) -> String {
+    let mut lines = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            let inside = path.strip_prefix(root).unwrap().display().to_string();
+            let (mode, owner, mtime) = (metadata.mode(), metadata.uid(), (metadata.mtime(), metadata.mtime_nsec()));
+            let what = if metadata.is_symlink() {
+                format!("-> {}", fs::read_link(&path).unwrap().display())
+            } else if metadata.is_dir() {
+                open.push(path.clone());
+                "directory".to_owned()
+            } else {
+                let bytes = fs::read(&path).unwrap();
+                format!("{} bytes {}", bytes.len(), blake3::hash(&bytes))
+            };
+            lines.push(format!("{inside} {mode:o} {owner} {mtime:?} {what}"));
+        }
+    }
+    lines.sort();
+    lines.join("\n")
+}
