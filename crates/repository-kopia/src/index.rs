@@ -12,6 +12,7 @@ mod writer;
 mod tests;
 
 pub(crate) use file::IndexFile;
+pub use load::IndexView;
 pub(crate) use load::{Loaded, load, read_view};
 pub use merged::MergedIndex;
 pub(crate) use writer::write_v2;

@@ -41,11 +41,11 @@ pub use error::{ContentError, IndexError, OpenError, ReadError, Unsupported, Wri
 pub use format_blob::Password;
 pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};
 pub use in_flight::Ticket;
-pub use index::{IndexEntry, Location, MergedIndex};
+pub use index::{IndexEntry, IndexView, Location, MergedIndex};
 pub use object::{ObjectId, ObjectIdError, Piece};
 pub use packer::{FinishedPack, Packer};
 pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
-pub use repository::{Client, CreateOptions, Description, IndexView, Listing, Repository};
+pub use repository::{Client, CreateOptions, Description, Listing, Repository};
 pub use retention::{Retention, Verdict, retain};
 pub use session::{Checkpoint, Reservation, Session};
 pub use survey::{LostPack, Survey};

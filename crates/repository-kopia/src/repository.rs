@@ -15,7 +15,7 @@ use crate::error::{ContentError, IndexError, OpenError, ReadError, Unsupported};
 use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, Configuration, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
-use crate::index::{IndexEntry, Loaded, Location, MergedIndex, load, read_view};
+use crate::index::{IndexEntry, IndexView, Loaded, Location, load, read_view};
 use crate::json::Base64Bytes;
 use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
 use crate::object::{ObjectId, Piece, read_index_object};
@@ -533,22 +533,6 @@ impl Repository {
     /// The epochs as the store has them now.
     pub(crate) async fn read_view(&self) -> Result<View, IndexError> {
         read_view(&*self.storage).await
-    }
-}
-
-/// The index as it was at one moment.
-#[derive(Clone)]
-pub struct IndexView(Arc<Loaded>);
-
-impl IndexView {
-    /// The table.
-    pub fn index(&self) -> &MergedIndex {
-        &self.0.index
-    }
-
-    /// Entries deleted up to this Unix second were dropped from it.
-    pub fn deletion_watermark_seconds(&self) -> Option<u64> {
-        self.0.view.deletion_watermark_seconds
     }
 }
 

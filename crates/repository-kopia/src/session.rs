@@ -22,11 +22,11 @@ use tokio::sync::OnceCell;
 use crate::blob::{self, SessionMarker};
 use crate::error::WriteError;
 use crate::in_flight::{InFlight, Ticket};
-use crate::index::{IndexEntry, write_v2};
+use crate::index::{IndexEntry, IndexView, write_v2};
 use crate::manifest::{MANIFEST_PREFIX, ManifestRecord, write_content};
 use crate::pack::PackKind;
 use crate::packer::{FinishedPack, Packer};
-use crate::repository::{IndexView, Repository};
+use crate::repository::Repository;
 use crate::snapshot;
 
 /// Kopia asks this of manifests; they hardly ever shrink, being compressed already.

@@ -1,5 +1,7 @@
 //! The index as it is in the store now.
 
+use std::sync::Arc;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use storage::{ErrorKind, Object, ObjectKey, Storage};
 
@@ -21,6 +23,22 @@ pub(crate) struct Loaded {
     pub(crate) blob_count: usize,
     /// Blobs that could not be read.
     pub(crate) damage: Vec<IndexError>,
+}
+
+/// The index as it was at one moment.
+#[derive(Clone)]
+pub struct IndexView(pub(crate) Arc<Loaded>);
+
+impl IndexView {
+    /// The table.
+    pub fn index(&self) -> &MergedIndex {
+        &self.0.index
+    }
+
+    /// Entries deleted up to this Unix second were dropped from it.
+    pub fn deletion_watermark_seconds(&self) -> Option<u64> {
+        self.0.view.deletion_watermark_seconds
+    }
 }
 
 async fn list(storage: &dyn Storage, prefix: &str) -> Result<Vec<Object>, IndexError> {
