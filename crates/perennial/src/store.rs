@@ -14,6 +14,7 @@ use storage::layer::limit::LimitStorage;
 use storage::layer::meter::{Meter, MeterSnapshot, MeterStorage};
 use storage::layer::retry::{RetryOptions, RetryStorage};
 use storage::{Address, Credentials, Layout, ObjectKey, Storage};
+use tokio::runtime::Handle;
 
 use crate::cli::Shared;
 use crate::failure::Failure;
@@ -118,27 +119,34 @@ fn layered(
     cache: Cache,
 ) -> Result<Store, Failure> {
     let calls = Arc::new(Meter::default());
-    let metered = MeterStorage::over(base, calls.clone());
-    let limited = LimitStorage::over(Arc::new(metered), CALLS_IN_FLIGHT);
-    let jitter = RetryOptions { seed: u64::from(std::process::id()), ..RetryOptions::default() };
-    let storage: Arc<dyn Storage> = Arc::new(RetryStorage::over(Arc::new(limited), jitter));
-    let storage = match (address, cache) {
-        (Address::S3(_), Cache::Use) => cached(storage, address, shared, runner)?,
-        (Address::S3(_), Cache::Bypass) | (Address::Filesystem(_), _) => storage,
+    let storage = sturdy(base, &calls, RetryOptions::default());
+    let storage = match cache {
+        Cache::Use => cached(storage, address, shared, runner.run.runtime.clone())?,
+        Cache::Bypass => storage,
     };
     Ok(Store { storage, calls })
 }
 
-/// A cache that cannot be had is only slow, unless somebody asked for this very one.
-fn cached(
+/// The layers that every store has: calls are retried, limited, and counted.
+pub fn sturdy(base: Arc<dyn Storage>, calls: &Arc<Meter>, retry: RetryOptions) -> Arc<dyn Storage> {
+    let metered = MeterStorage::over(base, calls.clone());
+    let limited = LimitStorage::over(Arc::new(metered), CALLS_IN_FLIGHT);
+    let jitter = RetryOptions { seed: u64::from(std::process::id()), ..retry };
+    Arc::new(RetryStorage::over(Arc::new(limited), jitter))
+}
+
+/// A bucket behind a cache; a directory is as near as a cache would be. One that cannot be had is only slow, unless
+/// somebody asked for this very one. Must not be called from inside `runtime`.
+pub fn cached(
     storage: Arc<dyn Storage>,
     address: &Address,
     shared: &Shared,
-    runner: &Runner,
-) -> Result<Arc<dyn Storage>, Failure> {
-    let Some(parent) = shared.cache_dir.clone().or_else(default_cache_directory) else { return Ok(storage) };
+    runtime: Handle,
+) -> Result<Arc<dyn Storage>, storage::Error> {
+    let parent = shared.cache_dir.clone().or_else(default_cache_directory);
+    let (Address::S3(_), Some(parent)) = (address, parent) else { return Ok(storage) };
     let directory = parent.join(store_name(address));
-    let opened = runner.wait(CacheStorage::open(storage.clone(), &directory, CACHE_BYTES_MAX, immutable()));
+    let opened = runtime.block_on(CacheStorage::open(storage.clone(), &directory, CACHE_BYTES_MAX, immutable()));
     match opened {
         Ok(cache) => {
             mark_as_cache(&parent);
@@ -146,7 +154,7 @@ fn cached(
         }
         Err(failure) if shared.cache_dir.is_some() => Err(failure),
         Err(failure) => {
-            tracing::info!(directory = %directory.display(), ?failure, "no cache");
+            tracing::info!(directory = %directory.display(), %failure, "no cache");
             Ok(storage)
         }
     }
@@ -154,6 +162,10 @@ fn cached(
 
 fn default_cache_directory() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // Where VolSync mounts a mover's cache volume.
+    if let Some(kopias) = set("KOPIA_CACHE_DIRECTORY") {
+        return Some(kopias.join("perennial"));
+    }
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     Some(base.join("perennial/stores"))
 }

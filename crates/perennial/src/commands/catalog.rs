@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::catalog::{Catalog, Options};
-use ::mover::Environment;
+use ::mover::{Environment, OpenStore};
 use api::exit::Exit;
 use api::mover;
 use clap::{Args, ValueEnum};
 use repository::SystemClock;
 use storage::layer::meter::Meter;
 use storage::layer::retry::RetryOptions;
+use storage::{Address, Credentials, Layout};
 use tokio::net::TcpListener;
 
-use super::mover::{open_store, variable};
+use super::mover::variable;
 use crate::cli::Shared;
 use crate::failure::Failure;
 use crate::output;
 use crate::runner::Runner;
+use crate::store;
 
 /// Attempts of one store call: an asker is told soon that a store does not answer, and asks again by itself.
 const ATTEMPTS: u32 = 2;
@@ -72,8 +74,12 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let runner = Runner::start(shared)?;
     let calls = Arc::<Meter>::default();
     let retry = RetryOptions { attempts_count: ATTEMPTS, ..RetryOptions::default() };
-    let environment = Environment::from_env(&variable, open_store(&calls, retry), calls, Arc::new(SystemClock));
-    let environment = environment?;
+    let counted = Arc::clone(&calls);
+    // No cache: what the catalog says rests on a look at the store itself.
+    let open_store: OpenStore = Arc::new(move |address: &Address, layout: Layout, credentials: &Credentials| {
+        Ok(store::sturdy(address.open(layout, credentials)?, &counted, retry))
+    });
+    let environment = Environment::from_env(&variable, open_store, calls, Arc::new(SystemClock))?;
     let layout = match arguments.layout {
         Places::PerClaim => mover::Layout::PerClaim,
         Places::Shared => mover::Layout::Shared,

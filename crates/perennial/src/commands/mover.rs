@@ -10,28 +10,27 @@ use api::exit::Exit;
 use api::mover::{Outcome, Report, Task};
 use clap::Args;
 use repository::SystemClock;
-use storage::layer::limit::LimitStorage;
-use storage::layer::meter::{Meter, MeterStorage};
-use storage::layer::retry::{RetryOptions, RetryStorage};
-use storage::{Address, Credentials, Layout, Storage};
+use storage::layer::meter::Meter;
+use storage::layer::retry::RetryOptions;
+use storage::{Address, Credentials, Layout};
 
 use crate::cli::Shared;
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Progress;
 use crate::runner::Runner;
+use crate::store;
 
 /// Where Kubernetes reads what a container says at its end.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 /// No task is longer, in bytes: a ConfigMap is not.
 const TASK_BYTES_MAX: u64 = 1 << 20;
-/// Store calls at a time.
-const CALLS_IN_FLIGHT: usize = 32;
 
 const DETAILS: &str = "\
 The repository and its password come from the environment, by the names of a Kopia Secret:
   KOPIA_PASSWORD, and KOPIA_REPOSITORY or KOPIA_S3_BUCKET, KOPIA_S3_ENDPOINT, KOPIA_S3_PREFIX,
   KOPIA_S3_DISABLE_TLS, KOPIA_S3_ACCESS_KEY_ID, KOPIA_S3_SECRET_ACCESS_KEY; CUSTOM_CA names a file
+  KOPIA_CACHE_DIRECTORY                copies of a bucket's metadata, kept from run to run
   PERENNIAL_STORE_DECLARED=true        an empty directory is the right one
   PERENNIAL_GUARD_FILES_PERCENT, PERENNIAL_GUARD_BYTES_PERCENT
                                        hold a backup back that has less of the one before [default: 20]
@@ -70,7 +69,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         }
     };
     let calls = Arc::<Meter>::default();
-    let open_store = open_store(&calls, RetryOptions::default());
+    let open_store = open_store(&calls, shared, &runner);
     let environment = Environment::from_env(&variable, open_store, calls, Arc::new(SystemClock));
     let report = match environment {
         Ok(environment) => {
@@ -117,14 +116,14 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Stores with the usual layers: retry, limit, meter.
-pub(super) fn open_store(calls: &Arc<Meter>, retry: RetryOptions) -> OpenStore {
-    let calls = Arc::clone(calls);
-    let retry = RetryOptions { seed: u64::from(std::process::id()), ..retry };
+/// Stores with the usual layers; the repositories among them with the cache on top.
+fn open_store(calls: &Arc<Meter>, shared: &Shared, runner: &Runner) -> OpenStore {
+    let (calls, shared, runtime) = (Arc::clone(calls), shared.clone(), runner.run.runtime.clone());
     Arc::new(move |address: &Address, layout: Layout, credentials: &Credentials| {
-        let metered = MeterStorage::over(address.open(layout, credentials)?, Arc::clone(&calls));
-        let limited = LimitStorage::over(Arc::new(metered), CALLS_IN_FLIGHT);
-        let storage: Arc<dyn Storage> = Arc::new(RetryStorage::over(Arc::new(limited), retry));
-        Ok(storage)
+        let storage = store::sturdy(address.open(layout, credentials)?, &calls, RetryOptions::default());
+        match layout {
+            Layout::Kopia => store::cached(storage, address, &shared, runtime.clone()),
+            Layout::Plain => Ok(storage),
+        }
     })
 }

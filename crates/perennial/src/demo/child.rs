@@ -29,6 +29,8 @@ pub struct Programs {
     pub executable: PathBuf,
     /// Where what they write to standard error goes.
     pub log: PathBuf,
+    /// What movers keep from run to run: their cache volume.
+    pub cache: PathBuf,
     /// Looked at while they are waited for.
     pub cancel: Cancel,
 }
@@ -37,7 +39,11 @@ impl Programs {
     fn command(&self, arguments: &[&OsStr], secret: &Secret) -> Result<Command, DemoError> {
         let log = File::options().create(true).append(true).open(&self.log).map_err(io("open the log of movers"))?;
         let mut command = Command::new(&self.executable);
-        command.args(arguments).env_clear().envs(secret.iter().map(|(name, value)| (name, value)));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("KOPIA_CACHE_DIRECTORY", &self.cache)
+            .envs(secret.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         Ok(command)
     }

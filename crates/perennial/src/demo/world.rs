@@ -117,7 +117,8 @@ impl World {
         let server = EmbeddedS3::start(&store, &keys.access_key_id, &keys.secret_access_key);
         let s3 = runner.run.runtime.block_on(server).map_err(io("start the S3 server"))?;
         let executable = std::env::current_exe().map_err(io("find this program"))?;
-        let programs = Programs { executable, log: root.join("log"), cancel: runner.run.cancel.clone() };
+        let cancel = runner.run.cancel.clone();
+        let programs = Programs { executable, log: root.join("log"), cache: root.join("cache"), cancel };
         let mut world = Self { runner, programs, keys, catalog: None, s3, root, is_kept: false };
         let secret = world.secret(None, &world.keys);
         world.catalog = Some(world.programs.catalog(&secret)?);
