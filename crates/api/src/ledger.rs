@@ -15,6 +15,15 @@ use crate::exit::Class;
 use crate::id::{RepositoryId, SnapshotId};
 use crate::naming::ClaimKey;
 
+/// Object at a directory store's root that says: this is the store, and not an empty place where it should be mounted.
+pub const STORE_MARKER: &str = "_perennial/store";
+
+/// What the ledger's key is derived for, from the repository's secrets.
+pub const KEY_PURPOSE: &str = "perennial ledger";
+
+/// The tag of a snapshot that the content guard holds back; its value is the reason.
+pub const QUARANTINE_TAG: &str = "tag:perennial-quarantine";
+
 /// The version of the record that this program writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -5,17 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use api::ledger::{LedgerEntry, SEALED_BYTES_MAX, open};
+use api::ledger::{LedgerEntry, SEALED_BYTES_MAX, STORE_MARKER, open};
 use api::naming::{ClaimKey, LEDGER_PREFIX};
 use futures::TryStreamExt as _;
 use serde::Deserialize;
 use storage::{Address, ErrorKind, ObjectKey, Storage};
-
-/// An object at the store's root that says: this directory is the store, and not a mount point without it.
-pub const MARKER: &str = "_perennial/store";
-
-/// What the key is for.
-pub(crate) const KEY_PURPOSE: &str = "perennial ledger";
 
 /// Claims with a record. Complete, or an error.
 pub(crate) async fn claims(store: &dyn Storage) -> Result<BTreeSet<ClaimKey>, storage::Error> {
@@ -28,7 +22,7 @@ pub(crate) async fn claims(store: &dyn Storage) -> Result<BTreeSet<ClaimKey>, st
 
 /// Whether anything at the root of a directory shows that it is the store.
 pub(crate) async fn is_marked(store: &dyn Storage) -> Result<bool, storage::Error> {
-    match store.stat(&ObjectKey::new(MARKER)).await {
+    match store.stat(&ObjectKey::new(STORE_MARKER)).await {
         Ok(_) => Ok(true),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -30,7 +30,6 @@ pub mod routes;
 mod session;
 
 pub use facts::{Held, Looked, SnapshotView};
-pub use ledger::MARKER;
 pub use routes::{router, serve};
 
 use metrics::Metrics;

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::id::RepositoryId;
+use api::ledger::{KEY_PURPOSE, QUARANTINE_TAG};
 use api::mover::Layout;
 use api::naming::ClaimKey;
 use futures::FutureExt as _;
@@ -34,9 +35,6 @@ use crate::{Options, ledger};
 
 /// The object that makes a location a repository.
 const FORMAT_BLOB: &str = "kopia.repository";
-
-/// The tag with which the mover marks a snapshot that is held back.
-pub(crate) const QUARANTINE_TAG: &str = "tag:perennial-quarantine";
 
 /// What a look found, for everyone who waits for it.
 pub(crate) type Outcome = Result<Arc<View>, Arc<LookError>>;
@@ -375,7 +373,7 @@ async fn read(known: &Known) -> Result<Opened, LookError> {
     }
     Ok(Opened {
         id: RepositoryId::new(repository.unique_id()),
-        ledger_key: repository.derive_key(ledger::KEY_PURPOSE),
+        ledger_key: repository.derive_key(KEY_PURPOSE),
         damage: listing.damage.first().map(|error| crate::facts::chain(error)),
         snapshots,
     })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use api::exit::Class as ReportClass;
 use api::id::SnapshotId;
-use api::ledger::{FORMAT_VERSION, Figures, GuardVerdict, LedgerEntry, guard};
+use api::ledger::{FORMAT_VERSION, Figures, GuardVerdict, LedgerEntry, QUARANTINE_TAG, guard};
 use api::mover::{BackupTask, Outcome, Report};
 use api::retain::Retain;
 use codec::compress::Algorithm;
@@ -19,7 +19,7 @@ use storage::Class;
 use crate::environment::Environment;
 use crate::owners;
 use crate::preflight::{self, Opened, is_empty_directory};
-use crate::quarantine::{QUARANTINE_TAG, figures, hold, is_quarantined};
+use crate::quarantine::{figures, hold, is_quarantined};
 use crate::report::{Stop, chain, stage, stopped, unreadable, wait};
 
 /// The name under which Kopia's policies say "not at all".

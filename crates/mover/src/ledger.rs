@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use api::ledger::{LedgerEntry, LedgerError, open, seal};
+use api::ledger::{KEY_PURPOSE, LedgerEntry, LedgerError, open, seal};
 use api::naming::{ClaimKey, LEDGER_PREFIX};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -15,9 +15,6 @@ use storage::{Class, ErrorKind, Layout, ObjectKey, PutMode, Storage};
 
 use crate::environment::Environment;
 use crate::place::Place;
-
-/// What the key is for.
-const KEY_PURPOSE: &str = "perennial ledger";
 
 /// Records read at the same time.
 const READS_IN_FLIGHT: usize = 16;

@@ -30,8 +30,8 @@ mod restore;
 
 pub use environment::{Environment, EnvironmentError, OpenStore};
 pub use ledger::{Ledger, LedgerReadError};
-pub use place::{MARKER, Place};
-pub use quarantine::{QUARANTINE_TAG, figures, is_quarantined};
+pub use place::Place;
+pub use quarantine::{figures, is_quarantined};
 
 /// Does what the task says, and says how it went. Blocks; must not be called from inside the run's runtime.
 ///

@@ -12,11 +12,6 @@ use api::mover::Layout;
 use api::naming::ClaimKey;
 use storage::{Address, S3Address};
 
-/// An object at the store's root that says: this directory is the store, and not a mount point without it.
-///
-/// `_perennial/` is left alone by stock tools. A record in the ledger says the same.
-pub const MARKER: &str = "_perennial/store";
-
 /// Where a claim's things are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use api::decide::Creation;
 use api::id::RepositoryId;
+use api::ledger::STORE_MARKER;
 use api::mover::{BackupTask, Layout as Places, RestoreTask};
 use api::naming::{ClaimKey, Identity, LEDGER_PREFIX};
 use engine::Run;
@@ -18,7 +19,7 @@ use storage::{ErrorKind, FilesystemStorage, Layout, ObjectKey, Storage};
 
 use crate::environment::Environment;
 use crate::ledger::Ledger;
-use crate::place::{MARKER, Place};
+use crate::place::Place;
 use crate::report::{Stop, stopped, wait};
 
 /// An open repository, and the ledger that belongs to it if the task wants one.
@@ -202,7 +203,7 @@ impl Wanted<'_> {
         }
         let store = self.store()?;
         let known = wait(self.run, async {
-            match store.stat(&ObjectKey::new(MARKER)).await {
+            match store.stat(&ObjectKey::new(STORE_MARKER)).await {
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -215,7 +216,7 @@ impl Wanted<'_> {
         }
         Err(Stop::blocked(
             format!("{} is empty and nothing says that it is the store: it may not be mounted", self.place.store),
-            format!("if it is, make the file {MARKER} in it"),
+            format!("if it is, make the file {STORE_MARKER} in it"),
         ))
     }
 

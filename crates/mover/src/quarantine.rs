@@ -5,12 +5,9 @@
 //! judge unmarked snapshots too: one that is newer than the ledger's last good snapshot and collapsed against it counts
 //! as held.
 
-use api::ledger::{Figures, GuardVerdict, LedgerEntry, Thresholds, guard};
+use api::ledger::{Figures, GuardVerdict, LedgerEntry, QUARANTINE_TAG, Thresholds, guard};
 use repository::{EntryKind, Snapshot, SnapshotId};
 use repository_kopia::{Repository, WriteError};
-
-/// The tag of a held snapshot; its value is the reason. Also the name of the pin.
-pub const QUARANTINE_TAG: &str = "tag:perennial-quarantine";
 
 /// What the pin says.
 const PIN: &str = "perennial-quarantine";

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use api::decide::{Claim, Location};
+use api::ledger::STORE_MARKER;
 use api::mover::Layout;
 use api::naming::Identity;
-use catalog::{Catalog, MARKER, Options};
+use catalog::{Catalog, Options};
 use repository::SystemClock;
 use repository_kopia::Password;
 use storage::{Address, Credentials, FilesystemStorage};
@@ -35,8 +36,8 @@ async fn an_empty_mount_point_is_unknown() {
         std::fs::create_dir(&root).unwrap();
         check(&ask(options(&root, layout)).await, "hold Unknown: file:");
         check(&ask(Options { is_declared: true, ..options(&root, layout) }).await, "fresh: ");
-        std::fs::create_dir_all(root.join(MARKER).parent().unwrap()).unwrap();
-        std::fs::write(root.join(MARKER), "").unwrap();
+        std::fs::create_dir_all(root.join(STORE_MARKER).parent().unwrap()).unwrap();
+        std::fs::write(root.join(STORE_MARKER), "").unwrap();
         check(&ask(options(&root, layout)).await, "fresh: ");
         std::fs::create_dir_all(root.join("media/photos")).unwrap();
         check(&ask(options(&root, layout)).await, "fresh: ");

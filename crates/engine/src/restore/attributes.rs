@@ -22,7 +22,8 @@ pub enum OwnerMode {
     Restore,
     /// Whoever runs this program.
     Skip,
-    /// As root, those of the snapshot as far as the file system lets it; else whoever runs this program.
+    /// Those of the snapshot as far as they can be given: root can give nearly all, others their own; else whoever runs
+    /// this program.
     #[default]
     Auto,
 }
@@ -34,8 +35,6 @@ pub(crate) enum Owners {
     RestoreIfAllowed,
     /// Left alone because that was asked for.
     Leave,
-    /// Left alone because only root could do it.
-    LeaveAndCount,
 }
 
 impl From<OwnerMode> for Owners {
@@ -43,17 +42,7 @@ impl From<OwnerMode> for Owners {
         match mode {
             OwnerMode::Restore => Self::Restore,
             OwnerMode::Skip => Self::Leave,
-            OwnerMode::Auto if rustix::process::geteuid().is_root() => Self::RestoreIfAllowed,
-            OwnerMode::Auto => Self::LeaveAndCount,
-        }
-    }
-}
-
-impl Owners {
-    fn restores(self) -> bool {
-        match self {
-            Self::Restore | Self::RestoreIfAllowed => true,
-            Self::Leave | Self::LeaveAndCount => false,
+            OwnerMode::Auto => Self::RestoreIfAllowed,
         }
     }
 }
@@ -120,7 +109,6 @@ impl Attributes {
     ) -> Result<OwnerGiven, Problem> {
         match owners {
             Owners::Leave => return Ok(OwnerGiven::No),
-            Owners::LeaveAndCount => return Ok(OwnerGiven::Skipped),
             Owners::Restore | Owners::RestoreIfAllowed => {}
         }
         // All ones means "leave as it is" to the kernel, and rustix refuses it.
@@ -148,8 +136,13 @@ impl Attributes {
             EntryKind::Symlink => FileType::from_raw_mode(stat.st_mode) == FileType::Symlink,
             EntryKind::Directory => false,
         };
-        let same_mode = self.kind == EntryKind::Symlink || stat.st_mode & 0o7777 == self.mode_with(owners.restores());
-        let same_owner = !owners.restores() || (stat.st_uid == self.uid && stat.st_gid == self.gid);
+        let is_owned = stat.st_uid == self.uid && stat.st_gid == self.gid;
+        let (same_owner, mode) = match owners {
+            Owners::Restore => (is_owned, self.mode_with(true)),
+            Owners::RestoreIfAllowed => (is_owned || !rustix::process::geteuid().is_root(), self.mode_with(is_owned)),
+            Owners::Leave => (true, self.mode_with(false)),
+        };
+        let same_mode = self.kind == EntryKind::Symlink || stat.st_mode & 0o7777 == mode;
         let mtime = i128::from(stat.st_mtime) * NANOSECONDS + i128::from(stat.st_mtime_nsec);
         same_kind
             && same_mode

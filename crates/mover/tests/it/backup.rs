@@ -1,10 +1,10 @@
 use api::decide::Creation;
 use api::exit::Class;
 use api::id::RepositoryId;
+use api::ledger::QUARANTINE_TAG;
 use api::mover::{BackupTask, Outcome, Task};
 use api::retain::Retain;
 use engine::BackupOptions;
-use mover::QUARANTINE_TAG;
 
 use crate::world::{World, claim, failed, identity, pinned};
 

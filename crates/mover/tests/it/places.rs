@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use api::exit::Class;
+use api::ledger::STORE_MARKER;
 use api::mover::{BackupTask, Layout, Outcome, RestoreTask, Task};
-use mover::{Environment, MARKER};
+use mover::Environment;
 use storage::Address;
 
 use crate::world::{World, claim, failed};
@@ -50,7 +51,7 @@ fn a_marker_vouches_and_a_generated_address_is_the_same_place() {
     world.fill();
     let root = world.directory().join("store");
     std::fs::create_dir_all(root.join("_perennial")).unwrap();
-    std::fs::write(root.join(MARKER), "").unwrap();
+    std::fs::write(root.join(STORE_MARKER), "").unwrap();
     let task = backup(&world, Layout::PerClaim);
     let report = mover::run(&task, &environment(&world, "store"), &world.run());
     assert_eq!(report.outcome, Outcome::Complete);
