@@ -35,6 +35,16 @@ impl Kopia<'_> {
     }
 }
 
+/// Kopia's own restore gives directories and links other times than they had.
+fn without_times(described: &str) -> Vec<String> {
+    let is_of_file = |line: &&str| line.contains(" bytes ");
+    let untimed = |line: &str| match (line.find('('), line.find(')')) {
+        (Some(from), Some(to)) if !is_of_file(&line) => format!("{}{}", &line[..from], &line[to + 1..]),
+        _ => line.to_owned(),
+    };
+    described.lines().map(untimed).collect()
+}
+
 #[test]
 fn kopia_accepts_what_we_wrote() {
     let place = Place::created();
@@ -48,8 +58,7 @@ fn kopia_accepts_what_we_wrote() {
     kopia.run(&["content", "verify", "--full", "--download-percent=100"]);
     let listed: serde_json::Value = serde_json::from_str(&kopia.run(&["snapshot", "list", "--all", "--json"])).unwrap();
     kopia.run(&["snapshot", "restore", listed[0]["id"].as_str().unwrap(), &place.text("out")]);
-    let content = |name: &str| std::fs::read(place.path(name).join("photos/large")).unwrap();
-    assert_eq!(content("out"), std::fs::read(source.join("photos/large")).unwrap());
+    assert_eq!(without_times(&describe(&place.path("out"))), without_times(&describe(&source)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use storage::{Class, FilesystemStorage, Layout, Object, ObjectKey, PutMode, Storage};
 use tempfile::TempDir;
 
-use crate::golden::{Opened, damaged, expected_trees, golden, lines_of, open, open_store};
+use crate::golden::{Opened, SUPPORTED, damaged, expected_trees, golden, lines_of, open, open_store};
 
 fn restore_latest(opened: &Opened, target: &Path, options: &RestoreOptions) -> Result<RestoreOutcome, RestoreError> {
     let snapshots = opened.snapshots();
@@ -47,17 +47,7 @@ fn check_golden(name: &str) {
 
 #[test]
 fn golden_repositories_restore_to_the_last_attribute() {
-    for name in ["default", "v3-zstd", "format2", "epochs", "blake3-chacha-rabinkarp-s2", "all-compressors"] {
-        if expected_trees(name).is_empty() {
-            continue;
-        }
-        check_golden(name);
-    }
-}
-
-#[test]
-fn a_version_1_repository_that_was_upgraded_restores() {
-    check_golden("format1-upgraded");
+    SUPPORTED.into_iter().for_each(check_golden);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use engine::{Finding, Severity, VerifyOptions, VerifyOutcome, verify};
 
-use crate::golden::{damaged, golden, open};
+use crate::golden::{SUPPORTED, damaged, golden, open};
 
 fn verified(path: &std::path::Path, read_percent: u8) -> VerifyOutcome {
     let opened = open(path);
@@ -12,9 +12,7 @@ fn verified(path: &std::path::Path, read_percent: u8) -> VerifyOutcome {
 
 #[test]
 fn whole_repositories_are_clean() {
-    let names =
-        ["default", "v3-zstd", "format2", "epochs", "concurrent", "incomplete", "all-compressors", "format1-upgraded"];
-    for name in names {
+    for name in SUPPORTED {
         for read_percent in [0, 100] {
             let outcome = verified(&golden(name), read_percent);
             assert!(outcome.is_clean(), "{name}: {:#?}", outcome.findings);
