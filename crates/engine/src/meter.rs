@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Counter {
     /// Files whose part of the run is done.
     FilesDone,
-    /// Bytes of files whose part of the run is done, read or not.
+    /// Bytes of files that have gone all the way, or need not: counted chunk by chunk while a large file is under way.
     BytesDone,
     /// Files found so far, or known from the plan.
     FilesFound,

@@ -71,6 +71,7 @@ pub(super) fn run(batches: &Receiver<Batch>, to_tree: &Sender<Finished>, seal: &
         for ((chunk, bytes), content) in batch.chunks.iter().zip(&bytes).zip(contents.drain(..)) {
             worker.store(content, bytes, chunk.file.compression)?;
             let length_bytes = bytes.len() as u64;
+            seal.meter.add(Counter::BytesDone, length_bytes);
             if let Some(file) = chunk.file.piece_done(chunk.number, ObjectId::direct(content), length_bytes) {
                 to_tree.send(file).map_err(|_| Stopped)?;
             }

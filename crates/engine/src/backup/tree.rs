@@ -152,6 +152,7 @@ impl Builder<'_> {
             Finished::Unchanged { directory, entry } => {
                 self.counts.unchanged_count += 1;
                 self.seal.meter.add(Counter::FilesUnchanged, 1);
+                self.seal.meter.add(Counter::BytesDone, entry.size_bytes);
                 self.add(directory, entry);
                 directory
             }
@@ -191,7 +192,6 @@ impl Builder<'_> {
     fn add(&mut self, directory: DirectoryNumber, entry: Entry) {
         if entry.kind == EntryKind::File {
             self.seal.meter.add(Counter::FilesDone, 1);
-            self.seal.meter.add(Counter::BytesDone, entry.size_bytes);
         }
         self.with(directory, |open| open.entries.push(entry));
     }

@@ -170,6 +170,7 @@ impl<'a> Writer<'a> {
         write_around_holes(&file, offset, bytes)?;
         self.read_back(&file, offset, bytes)?;
         self.open = Some((Arc::clone(task), file));
+        self.context.run.meter.add(Counter::BytesDone, bytes.len() as u64);
         Ok(())
     }
 
@@ -221,7 +222,9 @@ impl<'a> Writer<'a> {
                 Tally::add(&tally.file_count, 1);
                 Tally::add(&tally.bytes, task.size_bytes);
                 self.context.run.meter.add(Counter::FilesDone, 1);
-                self.context.run.meter.add(Counter::BytesDone, task.size_bytes);
+                if task.is_whole {
+                    self.context.run.meter.add(Counter::BytesDone, task.size_bytes);
+                }
             }
             Err((problem, half_written)) => {
                 if half_written {
