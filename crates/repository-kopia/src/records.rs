@@ -35,12 +35,15 @@ impl Repository {
     /// Marks snapshots as gone. Their data stays until maintenance finds that nothing needs it.
     ///
     /// # Errors
-    /// When writing fails; then none is gone.
+    /// When a manifest cannot be read, since it may be one of these, or when writing fails; then none is gone.
     pub async fn forget(&self, snapshots: &[SnapshotId]) -> Result<(), WriteError> {
         if snapshots.is_empty() {
             return Ok(());
         }
-        let (manifests, _) = self.manifests().await?;
+        let (manifests, damage) = self.manifests().await?;
+        if let Some(error) = damage.into_iter().next() {
+            return Err(error.into());
+        }
         let session = self.begin().await?;
         let now = self.clock().now();
         let is_named = |manifest: &&Manifest| snapshots.iter().any(|id| id.as_str() == manifest.id);
