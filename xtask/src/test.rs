@@ -140,7 +140,7 @@ impl Run<'_> {
         let mut command = checkout::cargo(self.root);
         command.args(arguments);
         if name == "test" || name.starts_with("demo") {
-            for tool in [&tools::KOPIA, &tools::VERSITYGW] {
+            for tool in tools::ALL {
                 command.env(tool.variable, tools::ensure(self.root, tool)?);
             }
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask tools`: the real kopia and versitygw, built once from their Go modules.
+//! `cargo xtask tools`: the real kopia in two versions and versitygw, built once from their Go modules.
 //!
 //! Each has an own small module under `xtask/tools/`, whose `go.sum` fixes every source byte. The programs lie outside
 //! the checkout, by name and version, so that a new clone finds them ready.
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Oldest Go that the two modules build with: the `go` line of their `go.mod`.
+/// Oldest Go that the modules build with: the `go` line of their `go.mod`.
 const GO_OLDEST: (u32, u32) = (1, 25);
 
 /// Time between two signs of life while the Go compiler says nothing.
@@ -22,6 +22,8 @@ pub struct Tool {
     pub version: &'static str,
     /// Environment variable under which the tests look for it.
     pub variable: &'static str,
+    /// Where its module lies under `xtask/tools/`.
+    module: &'static str,
     package: &'static str,
     build_flags: &'static [&'static str],
 }
@@ -31,8 +33,19 @@ pub const KOPIA: Tool = Tool {
     name: "kopia",
     version: "0.22.3",
     variable: "KOPIA",
+    module: "kopia",
     package: "github.com/kopia/kopia",
     build_flags: &["-tags=nohtmlui", "-ldflags=-s -w -X github.com/kopia/kopia/repo.BuildVersion=0.22.3"],
+};
+
+/// The release before, which many clusters still run: both must be able to share a repository with us.
+pub const KOPIA_BEFORE: Tool = Tool {
+    name: "kopia",
+    version: "0.21.1",
+    variable: "KOPIA_BEFORE",
+    module: "kopia-0.21.1",
+    package: "github.com/kopia/kopia",
+    build_flags: &["-tags=nohtmlui", "-ldflags=-s -w -X github.com/kopia/kopia/repo.BuildVersion=0.21.1"],
 };
 
 /// A foreign S3 server over a directory.
@@ -40,13 +53,17 @@ pub const VERSITYGW: Tool = Tool {
     name: "versitygw",
     version: "1.8.0",
     variable: "VERSITYGW",
+    module: "versitygw",
     package: "github.com/versity/versitygw/cmd/versitygw",
     build_flags: &["-ldflags=-s -w -X main.Version=1.8.0"],
 };
 
+/// All of them.
+pub const ALL: [&Tool; 3] = [&KOPIA, &KOPIA_BEFORE, &VERSITYGW];
+
 /// Builds what is missing and says where everything is.
 pub fn run(root: &Path) -> Result<()> {
-    for tool in [&KOPIA, &VERSITYGW] {
+    for tool in ALL {
         let started = Instant::now();
         let path = ensure(root, tool)?;
         println!("{} {}: {} ({})", tool.name, tool.version, path.display(), elapsed::text(started.elapsed()));
@@ -89,7 +106,7 @@ fn build(root: &Path, tool: &Tool, go: &Path, path: &Path) -> Result<()> {
         .arg("-o")
         .arg(&unfinished)
         .arg(tool.package)
-        .current_dir(root.join("xtask/tools").join(tool.name))
+        .current_dir(root.join("xtask/tools").join(tool.module))
         .env("CGO_ENABLED", "0")
         .env("GOTOOLCHAIN", "local")
         .env("GOWORK", "off")
@@ -195,6 +212,7 @@ mod tests {
     #[test]
     fn a_tool_lies_under_its_name_and_version() {
         assert_eq!(place(Path::new("/cache"), &KOPIA), Path::new("/cache/kopia/0.22.3/kopia"));
+        assert_eq!(place(Path::new("/cache"), &KOPIA_BEFORE), Path::new("/cache/kopia/0.21.1/kopia"));
         assert_eq!(place(Path::new("/cache"), &VERSITYGW), Path::new("/cache/versitygw/1.8.0/versitygw"));
     }
 }

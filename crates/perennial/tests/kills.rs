@@ -61,7 +61,7 @@ impl Stand {
 
     /// The real kopia, connected to the same repository.
     fn kopia(&self) -> Kopia<'_> {
-        let kopia = Kopia { place: &self.place };
+        let kopia = Kopia::on(&self.place);
         let path = format!("--path={}", self.place.text("repo"));
         let endpoint = self.bucket.as_ref().map(|bucket| bucket.server.endpoint().replace("http://", "--endpoint="));
         let mut arguments = vec!["repository", "connect"];

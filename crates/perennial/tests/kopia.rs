@@ -4,24 +4,45 @@ use crate::support::{PASSWORD, Place, Ran, describe};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// `KOPIA`, else where `cargo xtask tools` puts it.
-fn program() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let built = || cache().map(|cache| cache.join("perennial/tools/kopia/0.22.3/kopia"));
-    let program = set("KOPIA").or_else(built).unwrap();
-    assert!(program.is_file(), "{} is missing: run `cargo xtask tools`", program.display());
-    program
+/// The releases of kopia that share a repository with us here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// 0.22.3.
+    Newest,
+    /// 0.21.1, which many clusters still run.
+    Before,
+}
+
+impl Release {
+    /// From its variable, else where `cargo xtask tools` puts it.
+    fn program(self) -> PathBuf {
+        let (variable, version) = match self {
+            Self::Newest => ("KOPIA", "0.22.3"),
+            Self::Before => ("KOPIA_BEFORE", "0.21.1"),
+        };
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        let built = || cache().map(|cache| cache.join("perennial/tools/kopia").join(version).join("kopia"));
+        let program = set(variable).or_else(built).unwrap();
+        assert!(program.is_file(), "{} is missing: run `cargo xtask tools`", program.display());
+        program
+    }
 }
 
 pub struct Kopia<'a> {
     pub place: &'a Place,
+    pub release: Release,
 }
 
-impl Kopia<'_> {
+impl<'a> Kopia<'a> {
+    /// The newest release.
+    pub fn on(place: &'a Place) -> Self {
+        Self { place, release: Release::Newest }
+    }
+
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(program());
+        let mut command = Command::new(self.release.program());
         command
             .env_clear()
             .env("HOME", self.place.directory.path())
@@ -45,12 +66,11 @@ fn without_times(described: &str) -> Vec<String> {
     described.lines().map(untimed).collect()
 }
 
-#[test]
-fn kopia_accepts_what_we_wrote() {
+fn accepts_what_we_wrote(release: Release) {
     let place = Place::created();
     let source = place.plant("source");
     place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
-    let kopia = Kopia { place: &place };
+    let kopia = Kopia { place: &place, release };
     let repo = format!("--path={}", place.text("repo"));
     kopia.run(&["repository", "connect", "filesystem", &repo, "--no-persist-credentials"]);
     assert!(kopia.run(&["snapshot", "list", "--all"]).contains("me@box:/data"));
@@ -61,11 +81,10 @@ fn kopia_accepts_what_we_wrote() {
     assert_eq!(without_times(&describe(&place.path("out"))), without_times(&describe(&source)));
 }
 
-#[test]
-fn we_accept_what_kopia_wrote() {
+fn is_accepted_by_us(release: Release) {
     let place = Place::new();
     let source = place.plant("source");
-    let kopia = Kopia { place: &place };
+    let kopia = Kopia { place: &place, release };
     std::fs::create_dir(place.path("repo")).unwrap();
     let repo = format!("--path={}", place.text("repo"));
     kopia.run(&["repository", "create", "filesystem", &repo, "--no-persist-credentials"]);
@@ -77,4 +96,24 @@ fn we_accept_what_kopia_wrote() {
     let second = place.run(&["backup", "source", "--as", "me@box:/data", "--json"]).expect(0).json();
     assert_eq!((&second["filesRead"], &second["bytesNew"]), (&0.into(), &0.into()));
     kopia.run(&["snapshot", "verify", "--verify-files-percent=100"]);
+}
+
+#[test]
+fn kopia_accepts_what_we_wrote() {
+    accepts_what_we_wrote(Release::Newest);
+}
+
+#[test]
+fn the_release_before_accepts_what_we_wrote() {
+    accepts_what_we_wrote(Release::Before);
+}
+
+#[test]
+fn we_accept_what_kopia_wrote() {
+    is_accepted_by_us(Release::Newest);
+}
+
+#[test]
+fn we_accept_what_the_release_before_wrote() {
+    is_accepted_by_us(Release::Before);
 }

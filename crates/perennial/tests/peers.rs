@@ -8,7 +8,7 @@ use crate::kopia::Kopia;
 use crate::support::{Place, describe};
 
 fn kopia_on(place: &Place) -> Kopia<'_> {
-    let kopia = Kopia { place };
+    let kopia = Kopia::on(place);
     kopia.run(&["repository", "connect", "filesystem", &format!("--path={}", place.text("repo"))]);
     kopia
 }
