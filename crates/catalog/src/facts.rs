@@ -397,13 +397,16 @@ fn of_index(error: &IndexError, detail: String) -> Location {
     match error {
         IndexError::Storage { source, .. } => of_store(source.kind, detail),
         IndexError::Vanishing { .. } => Location::Unreachable { detail },
-        IndexError::Damaged { .. } => Location::Unknown { detail },
+        IndexError::Damaged { .. } | IndexError::Table { .. } => Location::Unknown { detail },
     }
 }
 
 fn of_read(error: &ReadError, detail: String) -> Location {
     match error {
         ReadError::Content { source: ContentError::Read { source, .. }, .. } => of_store(source.kind, detail),
+        ReadError::Index(error) | ReadError::Content { source: ContentError::LookUp { source: error, .. }, .. } => {
+            of_index(error, detail)
+        }
         ReadError::Content {
             source: ContentError::Unknown { .. } | ContentError::Damaged { .. } | ContentError::Unsupported { .. },
             ..

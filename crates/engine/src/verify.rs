@@ -90,6 +90,9 @@ pub enum VerifyError {
     /// The packs could not be listed.
     #[error("look for all packs")]
     Survey(#[source] IndexError),
+    /// The index could not be searched.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// A directory or an index object could not be read.
     #[error("read {path} of snapshot {snapshot}")]
     ReadEntry {
@@ -121,7 +124,7 @@ impl VerifyError {
         match self {
             Self::List(source) | Self::ReadEntry { source, .. } => source.class(),
             Self::Unknown { .. } => Class::Blocked,
-            Self::Survey(source) => source.class(),
+            Self::Survey(source) | Self::Index(source) => source.class(),
             Self::ReadContent(source) => source.class(),
             Self::Interrupted => Class::Retry,
             Self::Ended(_) | Self::Stopped(_) => Class::Bug,
@@ -133,7 +136,7 @@ impl VerifyError {
         match self {
             Self::List(source) | Self::ReadEntry { source, .. } => source.hint(),
             Self::Unknown { .. } => Some("`perennial snapshots --all` shows every id"),
-            Self::Survey(source) => source.hint(),
+            Self::Survey(source) | Self::Index(source) => source.hint(),
             Self::ReadContent(source) => source.hint(),
             Self::Interrupted | Self::Ended(_) | Self::Stopped(_) => None,
         }
@@ -175,7 +178,7 @@ pub fn verify(repository: &Repository, options: &VerifyOptions, run: &Run) -> Re
     }
     let chosen = choose(&listing.snapshots, options)?;
     let survey = wait(run, repository.survey())?.map_err(VerifyError::Survey)?;
-    let content_count = note_packs(repository, &survey, &mut findings);
+    let content_count = note_packs(repository, &survey, &mut findings)?;
 
     let is_all = chosen.len() == listing.snapshots.len();
     let percent = options.read_percent.min(100);
@@ -212,7 +215,7 @@ fn choose<'a>(snapshots: &'a [Snapshot], options: &VerifyOptions) -> Result<Vec<
 }
 
 /// Holds the whole index against the packs that are there, and tells how many contents it has.
-fn note_packs(repository: &Repository, survey: &Survey, findings: &mut Findings) -> u64 {
+fn note_packs(repository: &Repository, survey: &Survey, findings: &mut Findings) -> Result<u64, VerifyError> {
     for lost in &survey.lost_to_the_index {
         let count = lost.contents.len();
         let pack = &lost.pack;
@@ -223,11 +226,15 @@ fn note_packs(repository: &Repository, survey: &Survey, findings: &mut Findings)
     }
     let view = repository.index();
     let mut count = 0;
-    for entry in view.index().iter().filter(|entry| !entry.deleted) {
+    for entry in view.index().iter() {
+        let entry = entry?;
+        if entry.deleted {
+            continue;
+        }
         count += 1;
         if let Some(problem) = survey.problem(&entry) {
             findings.pack(&entry.location.pack, &problem);
         }
     }
-    count
+    Ok(count)
 }

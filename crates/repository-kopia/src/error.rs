@@ -160,6 +160,15 @@ pub enum IndexError {
         /// How often the list was read anew.
         attempts: u32,
     },
+    /// The merged index could not be kept or read on this machine.
+    #[error("{operation}")]
+    Table {
+        /// What was being done, and with which file.
+        operation: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl IndexError {
@@ -169,6 +178,7 @@ impl IndexError {
             Self::Storage { source, .. } => source.class(),
             Self::Damaged { .. } => Class::Damaged,
             Self::Vanishing { .. } => Class::Retry,
+            Self::Table { .. } => Class::Blocked,
         }
     }
 
@@ -181,6 +191,7 @@ impl IndexError {
                  rebuild its entries from the packs",
             ),
             Self::Vanishing { .. } => Some("another program is rewriting the index; try again"),
+            Self::Table { .. } => Some("check room and rights on the disk of the cache directory, or name another one"),
         }
     }
 }
@@ -228,6 +239,15 @@ pub enum ContentError {
         #[source]
         source: Unsupported,
     },
+    /// Whether the index knows it could not be told.
+    #[error("look content {content} up")]
+    LookUp {
+        /// Which.
+        content: ContentId,
+        /// Why not.
+        #[source]
+        source: IndexError,
+    },
 }
 
 impl ContentError {
@@ -237,6 +257,7 @@ impl ContentError {
             Self::Unknown { .. } | Self::Damaged { .. } => Class::Damaged,
             Self::Read { source, .. } => source.class(),
             Self::Unsupported { .. } => Class::Blocked,
+            Self::LookUp { source, .. } => source.class(),
         }
     }
 
@@ -246,6 +267,7 @@ impl ContentError {
             Self::Unknown { .. } | Self::Damaged { .. } => Some("run `perennial verify` to learn what is affected"),
             Self::Read { source, .. } => source.hint(),
             Self::Unsupported { .. } => Some("open this repository with kopia"),
+            Self::LookUp { source, .. } => source.hint(),
         }
     }
 }
@@ -270,12 +292,16 @@ pub enum ReadError {
         /// What is wrong.
         detail: String,
     },
+    /// The index could not be searched.
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 impl ReadError {
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {
+            Self::Index(error) => error.class(),
             Self::Content { source, .. } => source.class(),
             Self::Damaged { .. } => Class::Damaged,
         }
@@ -284,6 +310,7 @@ impl ReadError {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Index(error) => error.hint(),
             Self::Content { source, .. } => source.hint(),
             Self::Damaged { .. } => Some("run `perennial verify` to learn what is affected"),
         }
@@ -340,7 +367,7 @@ pub enum WriteError {
         /// The epoch.
         epoch: u64,
     },
-    /// The epochs could not be read.
+    /// The epochs could not be read, or the index not be searched.
     #[error(transparent)]
     Index(#[from] IndexError),
     /// The repository asks for object locks, which a new blob would lack.

@@ -314,7 +314,10 @@ impl Repository {
     }
 
     /// What the index knows of a content.
-    pub fn find(&self, content: &ContentId) -> Option<IndexEntry> {
+    ///
+    /// # Errors
+    /// When the index cannot be searched.
+    pub fn find(&self, content: &ContentId) -> Result<Option<IndexEntry>, IndexError> {
         self.loaded().index.find(content)
     }
 
@@ -341,7 +344,8 @@ impl Repository {
     /// # Errors
     /// When the index does not know it, its pack cannot be read, or its bytes are wrong.
     pub async fn content(&self, content: &ContentId) -> Result<Vec<u8>, ContentError> {
-        let entry = self.find(content).ok_or(ContentError::Unknown { content: *content })?;
+        let found = self.find(content).map_err(|source| ContentError::LookUp { content: *content, source })?;
+        let entry = found.ok_or(ContentError::Unknown { content: *content })?;
         let Location { pack, offset, packed_bytes, .. } = &entry.location;
         let (offset, length_bytes) = (u64::from(*offset), u64::from(*packed_bytes));
         let sealed =
@@ -426,12 +430,13 @@ impl Repository {
     /// When the store fails.
     pub async fn manifests(&self) -> Result<(Vec<Manifest>, Vec<ReadError>), ReadError> {
         let loaded = self.loaded();
-        let contents: Vec<ContentId> = loaded
-            .index
-            .with_prefix(MANIFEST_PREFIX)
-            .filter(|entry| !entry.deleted)
-            .map(|entry| entry.content)
-            .collect();
+        let mut contents = Vec::new();
+        for entry in loaded.index.with_prefix(MANIFEST_PREFIX) {
+            let entry = entry?;
+            if !entry.deleted {
+                contents.push(entry.content);
+            }
+        }
         let read: Vec<_> = futures::stream::iter(contents)
             .map(|content| async move {
                 let what = || format!("read manifest content {content}");

@@ -132,23 +132,29 @@ impl Session<'_> {
     }
 
     /// True when a content is in the repository and sound, or was reserved in this session.
-    pub fn has(&self, content: &ContentId) -> bool {
-        let stored = self.existing.index.index().find(content);
-        stored.is_some_and(|entry| !entry.deleted && self.existing.is_sound(&entry))
-            || lock(&self.known).contains(content)
+    ///
+    /// # Errors
+    /// When the index cannot be searched.
+    pub fn has(&self, content: &ContentId) -> Result<bool, WriteError> {
+        let stored = self.existing.index.index().find(content)?;
+        Ok(stored.is_some_and(|entry| !entry.deleted && self.existing.is_sound(&entry))
+            || lock(&self.known).contains(content))
     }
 
     /// Asks whether a content must be written; the one who is told [`Reservation::New`] must do it or give the session up.
-    pub fn reserve(&self, content: &ContentId) -> Reservation {
-        let stored = self.existing.index.index().find(content);
+    ///
+    /// # Errors
+    /// When the index cannot be searched.
+    pub fn reserve(&self, content: &ContentId) -> Result<Reservation, WriteError> {
+        let stored = self.existing.index.index().find(content)?;
         if stored.as_ref().is_some_and(|entry| !entry.deleted && self.existing.is_sound(entry)) {
-            return Reservation::Known;
+            return Ok(Reservation::Known);
         }
         if !lock(&self.known).insert(*content) {
-            return Reservation::Known;
+            return Ok(Reservation::Known);
         }
         let replaces = stored.map(|entry| entry.timestamp_seconds);
-        Reservation::New { replaces, ticket: self.sealing.begin() }
+        Ok(Reservation::New { replaces, ticket: self.sealing.begin() })
     }
 
     /// A filler of packs for this session.
@@ -334,7 +340,7 @@ impl Session<'_> {
         let content = self.repository.content_id(MANIFEST_PREFIX, &bytes);
         let packer = self.packer();
         let mut packs = Vec::new();
-        if let Reservation::New { replaces, ticket } = self.reserve(&content) {
+        if let Reservation::New { replaces, ticket } = self.reserve(&content)? {
             let mut scratch = Vec::new();
             self.repository.sealer().seal(
                 content,

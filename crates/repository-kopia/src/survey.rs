@@ -89,14 +89,14 @@ impl Repository {
                 continue;
             }
             let contents = self.contents_of_pack(&pack, bytes).await?;
-            let unlisted: Vec<ContentId> = contents
-                .into_iter()
-                .filter(|entry| !entry.deleted && view.index().find(&entry.content).is_none())
-                .filter(|entry| {
-                    view.deletion_watermark_seconds().is_none_or(|dropped| entry.timestamp_seconds > dropped)
-                })
-                .map(|entry| entry.content)
-                .collect();
+            let mut unlisted = Vec::new();
+            for entry in contents {
+                let is_dropped =
+                    view.deletion_watermark_seconds().is_some_and(|dropped| entry.timestamp_seconds <= dropped);
+                if !entry.deleted && !is_dropped && view.index().position(&entry.content)?.is_none() {
+                    unlisted.push(entry.content);
+                }
+            }
             if !unlisted.is_empty() {
                 survey.lost_to_the_index.push(LostPack { pack, contents: unlisted });
             }

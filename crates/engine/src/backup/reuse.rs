@@ -111,13 +111,20 @@ fn looks_the_same(earlier: &Entry, draft: &Entry) -> bool {
 fn is_all_there(data: &DataId, session: &Session<'_>, run: &Run) -> Result<bool, BackupError> {
     let Ok(object) = data.as_str().parse::<ObjectId>() else { return Ok(false) };
     if object.indirection == 0 {
-        return Ok(session.has(&object.content));
+        return Ok(session.has(&object.content)?);
     }
-    if !session.has(&object.content) {
+    if !session.has(&object.content)? {
         return Ok(false);
     }
     match run.runtime.block_on(session.repository().pieces(data)) {
-        Ok(pieces) => Ok(pieces.iter().all(|piece| session.has(&piece.content))),
+        Ok(pieces) => {
+            for piece in &pieces {
+                if !session.has(&piece.content)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
         Err(error) if error.class() == Class::Damaged => Ok(false),
         Err(error) => Err(error.into()),
     }

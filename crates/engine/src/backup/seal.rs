@@ -46,7 +46,7 @@ impl<'a> Worker<'a> {
         compression: Option<Algorithm>,
     ) -> Result<(), BackupError> {
         let Seal { session, packer, to_upload, buffers, meter } = self.seal;
-        let Reservation::New { replaces, ticket } = session.reserve(&content) else { return Ok(()) };
+        let Reservation::New { replaces, ticket } = session.reserve(&content)? else { return Ok(()) };
         meter.add(Counter::ContentsNew, 1);
         meter.add(Counter::BytesNew, bytes.len() as u64);
         let buffer = || match buffers.try_recv() {

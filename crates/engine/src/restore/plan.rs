@@ -219,7 +219,10 @@ impl<'a> Planner<'a> {
         let failed = begun.is_err();
         self.writer.piece_done(&task, begun)?;
         for piece in pieces {
-            match self.index.index().find(&piece.content) {
+            let found = self.index.index().find(&piece.content);
+            let found = found
+                .map_err(|source| RestoreError::ReadContent(ContentError::LookUp { content: piece.content, source }))?;
+            match found {
                 _ if failed => self.writer.piece_done(&task, Ok(()))?,
                 None => {
                     let error = ContentError::Unknown { content: piece.content };

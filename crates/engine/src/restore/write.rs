@@ -308,6 +308,7 @@ fn path_of(folder: &Folder, name: &str) -> String {
 fn entry_problem(error: ContentError) -> Result<Problem, RestoreError> {
     match &error {
         ContentError::Read { .. } if error.class() != Class::Damaged => Err(RestoreError::ReadContent(error)),
+        ContentError::LookUp { .. } => Err(RestoreError::ReadContent(error)),
         ContentError::Unknown { .. }
         | ContentError::Read { .. }
         | ContentError::Damaged { .. }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use repository::{ContentId, PackId};
-use repository_kopia::{ContentError, IndexEntry, Repository, Survey};
+use repository_kopia::{ContentError, IndexEntry, IndexError, Repository, Survey};
 use storage::Class;
 
 use super::VerifyError;
@@ -45,7 +45,9 @@ pub(super) fn contents(
     if percent == 0 {
         return Ok(Read::default());
     }
-    let is_chosen = |entry: &IndexEntry| {
+    let is_chosen = |entry: &Result<IndexEntry, IndexError>| {
+        // An index that cannot be read is to come out.
+        let Ok(entry) = entry else { return true };
         let asked_for = match wanted {
             Some(wanted) => wanted.contains(&entry.content),
             None => !entry.deleted && is_in_share(&entry.content, percent),
@@ -84,10 +86,13 @@ pub(super) fn contents(
             });
         }
         drop(fetched);
-        for packs in batches(view.index().iter().filter(is_chosen)) {
+        for packs in batches(view.index().iter().filter(is_chosen))? {
             let mut window: Window<()> = Window::new();
-            for entry in view.index().iter().filter(is_chosen).filter(|entry| packs.contains(&entry.location.pack)) {
-                window.push(entry, false, ());
+            for entry in view.index().iter().filter(is_chosen) {
+                let entry = entry?;
+                if packs.contains(&entry.location.pack) {
+                    window.push(entry, false, ());
+                }
             }
             for range in window.take_ranges(range_bytes_max(run)) {
                 fetcher.fetch(range)?;
@@ -111,10 +116,10 @@ fn is_about_the_store(error: &ContentError) -> bool {
 }
 
 /// Packs whose chosen contents are planned together.
-fn batches(chosen: impl Iterator<Item = IndexEntry>) -> Vec<HashSet<PackId>> {
+fn batches(chosen: impl Iterator<Item = Result<IndexEntry, IndexError>>) -> Result<Vec<HashSet<PackId>>, VerifyError> {
     let mut counts: HashMap<PackId, u64> = HashMap::new();
     for entry in chosen {
-        *counts.entry(entry.location.pack).or_default() += 1;
+        *counts.entry(entry?.location.pack).or_default() += 1;
     }
     let mut counts: Vec<(PackId, u64)> = counts.into_iter().collect();
     counts.sort();
@@ -132,5 +137,5 @@ fn batches(chosen: impl Iterator<Item = IndexEntry>) -> Vec<HashSet<PackId>> {
             }
         }
     }
-    batches
+    Ok(batches)
 }

@@ -183,7 +183,7 @@ impl Verifier<'_, '_> {
         let mut indirect = Vec::new();
         for entry in entries {
             match direct_piece(&entry.data) {
-                Some(piece) => self.pieces(snapshot, node, entry, &[piece]),
+                Some(piece) => self.pieces(snapshot, node, entry, &[piece])?,
                 None if self.sound.get(&entry.data) == Some(&entry.size_bytes) => {}
                 None => indirect.push(*entry),
             }
@@ -194,7 +194,7 @@ impl Verifier<'_, '_> {
             let read: Vec<_> = wait(self.run, read.collect())?;
             for (entry, pieces) in entries.iter().zip(read) {
                 match pieces {
-                    Ok(pieces) => self.pieces(snapshot, node, entry, &pieces),
+                    Ok(pieces) => self.pieces(snapshot, node, entry, &pieces)?,
                     Err(error) => {
                         let subject = Subject::File(entry.data.clone());
                         self.unreadable(snapshot, node, node.path_of(&entry.name), subject, error)?;
@@ -205,12 +205,18 @@ impl Verifier<'_, '_> {
         Ok(())
     }
 
-    fn pieces(&mut self, snapshot: &SnapshotId, node: &Node, entry: &Entry, pieces: &[Piece]) {
+    fn pieces(
+        &mut self,
+        snapshot: &SnapshotId,
+        node: &Node,
+        entry: &Entry,
+        pieces: &[Piece],
+    ) -> Result<(), VerifyError> {
         let affected = || Affected { snapshot: snapshot.clone(), path: node.path_of(&entry.name) };
         let mut bytes = Some(0_u64);
         let mut subjects = HashSet::new();
         for piece in pieces {
-            let (subject, piece_bytes) = self.piece(piece);
+            let (subject, piece_bytes) = self.piece(piece)?;
             subjects.extend(subject);
             bytes = bytes.zip(piece.length_bytes.or(piece_bytes)).and_then(|(sum, more)| sum.checked_add(more));
         }
@@ -228,19 +234,20 @@ impl Verifier<'_, '_> {
             self.findings.affects(subject, affected);
             node.mark_bad();
         }
+        Ok(())
     }
 
     /// What is wrong with a piece, and how long it is as far as that is known without reading it.
-    fn piece(&mut self, piece: &Piece) -> (Option<Subject>, Option<u64>) {
+    fn piece(&mut self, piece: &Piece) -> Result<(Option<Subject>, Option<u64>), VerifyError> {
         let subject = Subject::Content(piece.content);
-        let Some(found) = self.index.index().find(&piece.content) else {
+        let Some(found) = self.index.index().find(&piece.content)? else {
             self.findings.damaged(subject.clone(), format!("content {} is in no index", piece.content));
-            return (Some(subject), None);
+            return Ok((Some(subject), None));
         };
         if let Some(problem) = self.survey.problem(&found) {
             let pack = Subject::Pack(found.location.pack.clone());
             self.findings.damaged(pack.clone(), problem);
-            return (Some(pack), None);
+            return Ok((Some(pack), None));
         }
         let length_bytes = (!piece.compressed).then_some(u64::from(found.location.original_bytes));
         if let (Some(stated), Some(known)) = (piece.length_bytes, length_bytes)
@@ -250,7 +257,7 @@ impl Verifier<'_, '_> {
             self.findings.damaged(subject.clone(), detail);
         }
         let is_known_bad = self.findings.knows(&subject);
-        (is_known_bad.then_some(subject), length_bytes)
+        Ok((is_known_bad.then_some(subject), length_bytes))
     }
 
     fn unreadable(
@@ -278,9 +285,9 @@ impl Verifier<'_, '_> {
 }
 
 fn subjects_behind(error: &repository_kopia::ContentError) -> Vec<Subject> {
-    use repository_kopia::ContentError::{Damaged, Read, Unknown, Unsupported};
+    use repository_kopia::ContentError::{Damaged, LookUp, Read, Unknown, Unsupported};
     match error {
-        Unknown { content } | Unsupported { content, .. } => vec![Subject::Content(*content)],
+        Unknown { content } | Unsupported { content, .. } | LookUp { content, .. } => vec![Subject::Content(*content)],
         Read { content, pack, .. } | Damaged { content, pack, .. } => {
             vec![Subject::Content(*content), Subject::Pack(pack.clone())]
         }

@@ -6,6 +6,7 @@ use std::collections::{BinaryHeap, HashMap};
 use repository::{ContentId, PackId};
 
 use super::{IndexEntry, IndexFile, Location};
+use crate::error::IndexError;
 
 /// Length of a record after its key, in bytes.
 const VALUE_BYTES: usize = 27;
@@ -95,9 +96,20 @@ impl MergedIndex {
     }
 
     /// What is known of a content; of a deleted one too.
-    pub fn find(&self, content: &ContentId) -> Option<IndexEntry> {
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn find(&self, content: &ContentId) -> Result<Option<IndexEntry>, IndexError> {
+        self.position(content)?.map(|at| self.entry(at)).transpose()
+    }
+
+    /// Which entry is that of a content: below [`MergedIndex::len`], the same as long as this table lives.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn position(&self, content: &ContentId) -> Result<Option<usize>, IndexError> {
         if content.key_length() != self.key_bytes {
-            return None;
+            return Ok(None);
         }
         let mut key = Vec::with_capacity(self.key_bytes);
         content.write_key(&mut key);
@@ -107,25 +119,27 @@ impl MergedIndex {
             match self.key(middle).cmp(&key) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
-                Ordering::Equal => return Some(self.entry(middle)),
+                Ordering::Equal => return Ok(Some(middle)),
             }
         }
-        None
+        Ok(None)
     }
 
-    /// All entries, sorted by content id.
-    pub fn iter(&self) -> impl Iterator<Item = IndexEntry> + '_ {
+    /// All entries, sorted by content id. The number of an entry is its position.
+    pub fn iter(&self) -> impl Iterator<Item = Result<IndexEntry, IndexError>> + '_ {
         (0..self.len()).map(|at| self.entry(at))
     }
 
     /// All entries whose content has this prefix letter.
-    pub fn with_prefix(&self, prefix: u8) -> impl Iterator<Item = IndexEntry> + '_ {
+    pub fn with_prefix(&self, prefix: u8) -> impl Iterator<Item = Result<IndexEntry, IndexError>> + '_ {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
             if self.key(middle)[0] < prefix { low = middle + 1 } else { high = middle }
         }
-        (low..self.len()).map(|at| self.entry(at)).take_while(move |entry| entry.content.prefix() == prefix)
+        (low..self.len())
+            .map(|at| self.entry(at))
+            .take_while(move |entry| entry.as_ref().map_or(true, |entry| entry.content.prefix() == prefix))
     }
 
     fn key(&self, at: usize) -> &[u8] {
@@ -133,11 +147,15 @@ impl MergedIndex {
         &self.records[start..start + self.key_bytes]
     }
 
-    fn entry(&self, at: usize) -> IndexEntry {
+    /// The entry at a position.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn entry(&self, at: usize) -> Result<IndexEntry, IndexError> {
         let start = at * (self.key_bytes + VALUE_BYTES);
         let (key, value) = self.records[start..start + self.key_bytes + VALUE_BYTES].split_at(self.key_bytes);
         let number = |at: usize| u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
-        IndexEntry {
+        Ok(IndexEntry {
             content: ContentId::from_key(key).expect("only keys of valid ids were written"),
             location: Location {
                 pack: self.packs[number(0) as usize].clone(),
@@ -150,7 +168,7 @@ impl MergedIndex {
             timestamp_seconds: u64::from(number(16)),
             deleted: value[26] != 0,
             format_version: value[25],
-        }
+        })
     }
 }
 

@@ -82,7 +82,7 @@ fn check_merge(entries: &[(u64, bool, &str)], watermark: Option<u64>, winner: Op
         .collect::<Result<_, _>>()
         .unwrap();
     let merged = MergedIndex::merge(&files, watermark).unwrap();
-    let found = merged.find(&"aabbcc".parse().unwrap()).map(|entry| entry.location.pack);
+    let found = merged.find(&"aabbcc".parse().unwrap()).unwrap().map(|entry| entry.location.pack);
     assert_eq!(found.as_ref().map(PackId::as_str), winner);
 }
 
@@ -99,8 +99,19 @@ fn merging_follows_the_rules() {
 #[test]
 fn a_prefix_is_found_as_a_range() {
     let merged = MergedIndex::merge(&[IndexFile::parse(write_v2(&vector())).unwrap()], None).unwrap();
-    assert_eq!(merged.iter().collect::<Vec<_>>(), vector());
-    assert_eq!(merged.with_prefix(b'k').collect::<Vec<_>>(), vector()[2..3]);
+    assert_eq!(merged.iter().collect::<Result<Vec<_>, _>>().unwrap(), vector());
+    assert_eq!(merged.with_prefix(b'k').collect::<Result<Vec<_>, _>>().unwrap(), vector()[2..3]);
     assert_eq!(merged.with_prefix(b'x').count(), 0);
     assert_eq!(merged.with_prefix(0).count(), 2);
+}
+
+#[test]
+fn a_position_is_the_number_of_an_entry() {
+    let merged = MergedIndex::merge(&[IndexFile::parse(write_v2(&vector())).unwrap()], None).unwrap();
+    for (at, entry) in vector().into_iter().enumerate() {
+        assert_eq!(merged.position(&entry.content).unwrap(), Some(at));
+        assert_eq!(merged.entry(at).unwrap(), entry);
+    }
+    let others = ["00", "00112233445566778899aabbccddee00", "z00112233445566778899aabbccddeeff"];
+    assert!(others.iter().all(|other| merged.position(&other.parse().unwrap()).unwrap().is_none()));
 }

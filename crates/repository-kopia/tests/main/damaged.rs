@@ -46,7 +46,8 @@ async fn a_flipped_byte_in_a_pack_names_the_content_and_spares_the_others() {
 async fn a_missing_pack_is_found_by_looking() {
     let repository = opened("missing-pack").await;
     let survey = repository.survey().await.unwrap();
-    let problems: Vec<String> = repository.index().index().iter().filter_map(|entry| survey.problem(&entry)).collect();
+    let problems: Vec<String> =
+        repository.index().index().iter().filter_map(|entry| survey.problem(&entry.unwrap())).collect();
     assert_eq!(problems, vec![format!("pack {PACK} is missing"); 6]);
     let error = repository.content(&WHOLE_CONTENT.parse().unwrap()).await.unwrap_err();
     assert!(error.to_string().contains(PACK), "{error}");
@@ -58,7 +59,8 @@ async fn a_missing_pack_is_found_by_looking() {
 async fn a_truncated_pack_is_found_by_looking() {
     let repository = opened("truncated-pack").await;
     let survey = repository.survey().await.unwrap();
-    let problems: Vec<String> = repository.index().index().iter().filter_map(|entry| survey.problem(&entry)).collect();
+    let problems: Vec<String> =
+        repository.index().index().iter().filter_map(|entry| survey.problem(&entry.unwrap())).collect();
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(problems[0].starts_with(&format!("pack {PACK} is cut off: 21022 bytes")), "{problems:?}");
     assert_eq!(repository.content(&WHOLE_CONTENT.parse().unwrap()).await.unwrap(), b"hello\n");

@@ -126,7 +126,7 @@ async fn check_contents(name: &str, repository: &Repository, expected: &Expected
     assert_eq!(view.index().len(), expected.contents.len(), "{name}");
     for wanted in &expected.contents {
         let id = wanted.id.parse().unwrap();
-        let entry = view.index().find(&id).unwrap_or_else(|| panic!("{name}: content {id} is not found"));
+        let entry = view.index().find(&id).unwrap().unwrap_or_else(|| panic!("{name}: content {id} is not found"));
         let location = &entry.location;
         assert_eq!(location.pack.as_str(), wanted.pack, "{name} {id}");
         assert_eq!(

@@ -46,7 +46,7 @@ async fn write(repository: &Repository, bytes: &[u8]) -> Result<SnapshotId, Writ
     let content = repository.content_id(PREFIX_DATA, bytes);
     let packer = session.packer();
     let mut packs = Vec::new();
-    if let Reservation::New { replaces, ticket } = session.reserve(&content) {
+    if let Reservation::New { replaces, ticket } = session.reserve(&content).unwrap() {
         repository.sealer().seal(content, bytes, None, &mut Vec::new(), |sealed, out| {
             packer.push(&sealed, out, replaces, Vec::new, &mut |pack| -> Result<(), WriteError> {
                 packs.push(pack);
