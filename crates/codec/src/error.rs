@@ -39,6 +39,9 @@ pub enum Error {
         /// Length in bytes.
         length_bytes: usize,
     },
+    /// More changed than the parity can make up for, or the length is not one that error correction makes.
+    #[error("more bytes changed than error correction can repair")]
+    BeyondRepair,
     /// The operating system gave no random bytes.
     #[error("no random bytes from the operating system")]
     Random,

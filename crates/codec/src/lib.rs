@@ -7,10 +7,10 @@
 //! On the way in a file's bytes pass
 //!
 //! ```text
-//! split ─▶ digest ─▶ compress ─▶ cipher::seal
+//! split ─▶ digest ─▶ compress ─▶ cipher::seal (─▶ ecc)
 //! ```
 //!
-//! and on the way out `cipher::open`, `compress::decompress`, and `digest` once more as the proof.
+//! and on the way out (`ecc`,) `cipher::open`, `compress::decompress`, and `digest` once more as the proof.
 //!
 //! No value of this crate prints key material with `Debug`.
 //!
@@ -19,6 +19,7 @@
 pub mod cipher;
 pub mod compress;
 pub mod digest;
+pub mod ecc;
 mod error;
 pub mod key;
 pub mod split;
