@@ -397,7 +397,9 @@ fn of_index(error: &IndexError, detail: String) -> Location {
     match error {
         IndexError::Storage { source, .. } => of_store(source.kind, detail),
         IndexError::Vanishing { .. } => Location::Unreachable { detail },
-        IndexError::Damaged { .. } | IndexError::Table { .. } => Location::Unknown { detail },
+        IndexError::Damaged { .. } | IndexError::DamagedLog { .. } | IndexError::Table { .. } => {
+            Location::Unknown { detail }
+        }
     }
 }
 

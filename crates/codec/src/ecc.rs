@@ -155,7 +155,7 @@ impl ReedSolomonCrc32 {
             }
             let shard_count = code.data + code.parity;
             let shard_bytes = (stored_bytes / shard_count).checked_sub(CRC_BYTES).filter(|bytes| *bytes > 0);
-            let whole = stored_bytes % shard_count == 0;
+            let whole = stored_bytes.is_multiple_of(shard_count);
             return shard_bytes
                 .filter(|_| whole)
                 .map(|shard_bytes| Layout::one_block(code, shard_bytes))

@@ -27,7 +27,7 @@ const CALLS_IN_FLIGHT: usize = 32;
 const CACHE_BYTES_MAX: u64 = 4 << 30;
 /// Objects that are written once: packs of metadata, index blobs. Control objects are never kept, and neither are packs of
 /// data, which are read once at most.
-const CACHED_PREFIXES: [&str; 4] = ["q", "xn", "xs", "xr"];
+const CACHED_PREFIXES: [&str; 5] = ["q", "xn", "xs", "xr", "n"];
 /// Longer ones are no passwords, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;
 
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn control_objects_are_never_cached() {
         let keeps = |name: &str| immutable()(&ObjectKey::new(name));
-        for name in ["q0123-s1", "xn0_abc", "xs3_abc", "xr0_4_abc"] {
+        for name in ["q0123-s1", "n0123-s1", "xn0_abc", "xs3_abc", "xr0_4_abc"] {
             assert!(keeps(name), "{name}");
         }
         for name in [

@@ -1,6 +1,6 @@
 //! The real kopia and this program on one repository: it opens, lists and checks what we wrote, and we what it wrote.
 
-use crate::support::{PASSWORD, Place, Ran, describe};
+use crate::support::{Place, Ran, describe};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -46,7 +46,7 @@ impl<'a> Kopia<'a> {
         command
             .env_clear()
             .env("HOME", self.place.directory.path())
-            .env("KOPIA_PASSWORD", PASSWORD)
+            .env("KOPIA_PASSWORD", &self.place.password)
             .env("KOPIA_CHECK_FOR_UPDATES", "false")
             .env("KOPIA_CACHE_DIRECTORY", self.place.path("kopia-cache"))
             .env("KOPIA_LOG_DIR", self.place.path("kopia-log"))

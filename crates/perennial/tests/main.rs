@@ -4,6 +4,7 @@
 
 mod demo;
 mod failures;
+mod formats;
 mod help;
 mod interrupt;
 mod kills;

@@ -13,6 +13,7 @@ pub const PASSWORD: &str = "correct horse battery staple";
 /// A directory of its own with a repository that may be made in it, and the program set up to use it.
 pub struct Place {
     pub directory: TempDir,
+    pub password: String,
 }
 
 /// What a command left behind.
@@ -44,7 +45,7 @@ impl Ran {
 
 impl Place {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self { directory: tempfile::tempdir().unwrap(), password: PASSWORD.to_owned() }
     }
 
     /// With a repository.
@@ -70,7 +71,7 @@ impl Place {
             .env_clear()
             .env("HOME", self.directory.path())
             .env("PERENNIAL_STORE", format!("file:{}", self.text("repo")))
-            .env("PERENNIAL_PASSWORD", PASSWORD)
+            .env("PERENNIAL_PASSWORD", &self.password)
             .current_dir(self.directory.path());
         command
     }

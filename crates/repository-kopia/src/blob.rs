@@ -32,7 +32,7 @@ pub(crate) fn seal(
         name.push_str(suffix);
     }
     let mut sealed = Vec::with_capacity(plain.len() + codec::cipher::OVERHEAD_BYTES);
-    crypto.cipher().seal(iv_of(hash.as_bytes()), plain, &mut sealed)?;
+    crypto.seal(iv_of(hash.as_bytes()), plain, &mut sealed)?;
     Ok((ObjectKey::new(name), sealed))
 }
 
@@ -45,7 +45,6 @@ pub(crate) fn open(crypto: &Crypto, name: &str, mut sealed: Vec<u8>) -> Result<V
     let digits = stem.len().checked_sub(IV_DIGITS).and_then(|at| stem.get(at..)).ok_or("its name carries no hash")?;
     let iv = hex::decode(digits).map_err(|_| "its name carries no hash")?;
     let plain = crypto
-        .cipher()
         .open(&iv, &mut sealed)
         .map_err(|_| "it does not decrypt: its bytes changed, or it belongs to another repository".to_owned())?
         .to_vec();

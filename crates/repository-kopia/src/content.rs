@@ -1,10 +1,13 @@
-//! Contents: hashed, compressed, encrypted, and back.
+//! Contents: hashed, compressed, encrypted, in some repositories with parity against rot, and back.
 //!
-//! Source: Kopia format, "Content hashing and encryption", "Packing one content", "Reading a content".
+//! Source: Kopia format, "Content hashing and encryption", "Packing one content", "Reading a content", "ECC".
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::cipher::{self, ContentCipher};
 use codec::compress::{self, Compressor};
 use codec::digest::{self, KeyedHash};
+use codec::ecc::{self, ReedSolomonCrc32};
 use repository::ContentId;
 
 use crate::error::{ContentError, OpenError, Unsupported, WriteError};
@@ -20,15 +23,15 @@ const CONTENT_LIMIT_BYTES: u64 = 1 << 28;
 pub(crate) struct Crypto {
     hash: KeyedHash,
     cipher: ContentCipher,
+    correction: Option<ReedSolomonCrc32>,
+    /// Shards that had changed and were computed back.
+    repaired: AtomicU64,
     /// Version 1 indexes cannot name a compressor.
     compresses: bool,
 }
 
 impl Crypto {
     pub(crate) fn new(configuration: &Configuration) -> Result<Self, OpenError> {
-        if !configuration.ecc.is_empty() && configuration.ecc_overhead_percent > 0 {
-            return Err(Unsupported::new("error correction", &configuration.ecc).into());
-        }
         let hash = digest::Algorithm::from_kopia_name(&configuration.hash)
             .ok_or_else(|| Unsupported::new("content hash", &configuration.hash))?;
         let cipher = cipher::Algorithm::from_kopia_name(&configuration.encryption)
@@ -36,6 +39,8 @@ impl Crypto {
         Ok(Self {
             hash: KeyedHash::new(hash, &configuration.secret.0).map_err(OpenError::DeriveKey)?,
             cipher: ContentCipher::new(cipher, &configuration.master_key.0).map_err(OpenError::DeriveKey)?,
+            correction: correction(configuration)?,
+            repaired: AtomicU64::new(0),
             compresses: configuration.index_version >= 2,
         })
     }
@@ -59,8 +64,25 @@ impl Crypto {
         self.hash.hash(bytes)
     }
 
-    pub(crate) fn cipher(&self) -> &ContentCipher {
-        &self.cipher
+    /// Encrypts `plain` and appends the result, with parity where the repository wants it.
+    pub(crate) fn seal(&self, iv: &[u8], plain: &[u8], out: &mut Vec<u8>) -> Result<(), codec::Error> {
+        let Some(correction) = &self.correction else { return self.cipher.seal(iv, plain, out) };
+        let mut sealed = Vec::with_capacity(plain.len() + cipher::OVERHEAD_BYTES);
+        self.cipher.seal(iv, plain, &mut sealed)?;
+        correction.encode(&sealed, out)
+    }
+
+    /// Decrypts what [`Crypto::seal`] made, in place. Bytes that rotted are repaired first, as far as parity reaches.
+    pub(crate) fn open<'a>(&self, iv: &[u8], stored: &'a mut [u8]) -> Result<&'a [u8], codec::Error> {
+        let Some(correction) = &self.correction else { return self.cipher.open(iv, stored) };
+        let (sealed, repaired) = correction.decode(stored)?;
+        self.repaired.fetch_add(repaired as u64, Ordering::Relaxed);
+        self.cipher.open(iv, sealed)
+    }
+
+    /// How many shards of contents and blobs were found changed and repaired so far.
+    pub(crate) fn repaired_count(&self) -> u64 {
+        self.repaired.load(Ordering::Relaxed)
     }
 
     /// Turns the bytes found at `location` into the content, and checks that they are it.
@@ -76,7 +98,6 @@ impl Crypto {
             return Err(unsupported(Unsupported::new("encryption key", &location.encryption_key.to_string())));
         }
         let payload = self
-            .cipher
             .open(iv_of(content.hash()), sealed)
             .map_err(|_| damaged("it does not decrypt: its bytes changed".to_owned()))?;
         let bytes = match location.compression {
@@ -95,6 +116,19 @@ impl Crypto {
         }
         Ok(bytes)
     }
+}
+
+/// The error correction that a configuration asks for, if any.
+fn correction(configuration: &Configuration) -> Result<Option<ReedSolomonCrc32>, Unsupported> {
+    let Configuration { ecc, ecc_overhead_percent: percent, .. } = configuration;
+    if ecc.is_empty() || *percent == 0 {
+        return Ok(None);
+    }
+    if ecc != ecc::KOPIA_NAME {
+        return Err(Unsupported::new("error correction", ecc));
+    }
+    let correction = ReedSolomonCrc32::new(*percent);
+    correction.map(Some).ok_or_else(|| Unsupported::new("error correction overhead", &format!("{percent} %")))
 }
 
 /// The part of a hash that the content's key is derived with.
@@ -154,7 +188,7 @@ impl<'a> Sealer<'a> {
         let used = compression.filter(|_| self.compressed.len() < bytes.len());
         let payload = if used.is_some() { self.compressed.as_slice() } else { bytes };
         scratch.clear();
-        self.crypto.cipher.seal(iv_of(content.hash()), payload, scratch).map_err(failed)?;
+        self.crypto.seal(iv_of(content.hash()), payload, scratch).map_err(failed)?;
         let sealed = Sealed {
             content,
             original_bytes: bytes.len() as u32,
@@ -166,6 +200,33 @@ impl<'a> Sealer<'a> {
         Ok(taken)
     }
 
+    /// A piece of a file as an object of its own: its compressor's header and stream. None where that is not smaller.
+    ///
+    /// For repositories where [`Repository::compresses_objects`](crate::Repository::compresses_objects). `content` is the
+    /// piece's own, for messages.
+    ///
+    /// # Errors
+    /// When compressing fails, or the result does not decompress to the same bytes.
+    pub fn compress_object(
+        &mut self,
+        content: ContentId,
+        bytes: &[u8],
+        algorithm: compress::Algorithm,
+    ) -> Result<Option<Vec<u8>>, WriteError> {
+        let mut compressed = Vec::new();
+        let failed = |source| WriteError::Seal { content, source };
+        self.compressor.compress(algorithm, bytes, &mut compressed).map_err(failed)?;
+        if compressed.len() >= bytes.len() {
+            return Ok(None);
+        }
+        self.compressed.clear();
+        compress::decompress(algorithm, &compressed, bytes.len(), &mut self.compressed)
+            .ok()
+            .filter(|()| self.compressed == bytes)
+            .ok_or(WriteError::ReadsBackDifferently { content })?;
+        Ok(Some(compressed))
+    }
+
     fn check(
         &mut self,
         content: ContentId,
@@ -174,7 +235,7 @@ impl<'a> Sealer<'a> {
         sealed: &mut [u8],
     ) -> Result<(), WriteError> {
         let differs = WriteError::ReadsBackDifferently { content };
-        let Ok(payload) = self.crypto.cipher.open(iv_of(content.hash()), sealed) else {
+        let Ok(payload) = self.crypto.open(iv_of(content.hash()), sealed) else {
             return Err(differs);
         };
         let same = match compression {

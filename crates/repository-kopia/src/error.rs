@@ -152,6 +152,14 @@ pub enum IndexError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A compaction log does not decrypt or makes no sense: which index blobs it replaced is unknown.
+    #[error("compaction log {blob} is damaged: {detail}")]
+    DamagedLog {
+        /// The object.
+        blob: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// Index blobs kept disappearing while they were read.
     #[error("index blob {blob} was listed but is gone, {attempts} times in a row")]
     Vanishing {
@@ -176,7 +184,7 @@ impl IndexError {
     pub fn class(&self) -> Class {
         match self {
             Self::Storage { source, .. } => source.class(),
-            Self::Damaged { .. } => Class::Damaged,
+            Self::Damaged { .. } | Self::DamagedLog { .. } => Class::Damaged,
             Self::Vanishing { .. } => Class::Retry,
             Self::Table { .. } => Class::Blocked,
         }
@@ -189,6 +197,9 @@ impl IndexError {
             Self::Damaged { .. } => Some(
                 "put a copy of the object back; without one, move it away and let `kopia index recover` \
                  rebuild its entries from the packs",
+            ),
+            Self::DamagedLog { .. } => Some(
+                "put a copy of the object back; without one, move it away: the index blobs that it replaced count again",
             ),
             Self::Vanishing { .. } => Some("another program is rewriting the index; try again"),
             Self::Table { .. } => Some("check room and rights on the disk of the cache directory, or name another one"),

@@ -3,7 +3,9 @@
 //! An index *file* is a table; an index *blob* is an encrypted index file. Many of them together, merged under the rules of
 //! [`MergedIndex`], say which pack holds a content. Source: Kopia format, "Index files and index blobs".
 
+mod active;
 mod file;
+pub(crate) mod legacy;
 mod load;
 mod merged;
 mod writer;
@@ -11,11 +13,12 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use active::{IndexSets, read_view};
 pub(crate) use file::IndexFile;
 pub use load::IndexView;
-pub(crate) use load::{Loaded, load, read_view};
+pub(crate) use load::{Loaded, load};
 pub use merged::MergedIndex;
-pub(crate) use writer::write_v2;
+pub(crate) use writer::write;
 
 use repository::{ContentId, PackId};
 

@@ -34,6 +34,7 @@ mod repository;
 mod retention;
 mod session;
 mod snapshot;
+mod supported;
 mod survey;
 
 pub use content::{Sealed, Sealer};

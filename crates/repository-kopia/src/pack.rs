@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use repository::PackId;
 
 use crate::content::{Crypto, Sealed};
-use crate::index::{IndexEntry, IndexFile, Location, write_v2};
+use crate::index::{self, IndexEntry, IndexFile, Location};
 
 /// Random bytes in front of the first content.
 const PREAMBLE_BYTES: usize = 32;
@@ -81,18 +81,22 @@ impl OpenPack {
     }
 
     /// Closes the pack: its name, its bytes, and where its contents lie, in the order of their arrival.
-    pub(crate) fn finish(mut self, crypto: &Crypto) -> Result<(PackId, Vec<u8>, Vec<IndexEntry>), codec::Error> {
+    pub(crate) fn finish(
+        mut self,
+        crypto: &Crypto,
+        index_version: u32,
+    ) -> Result<(PackId, Vec<u8>, Vec<IndexEntry>), codec::Error> {
         let padding = PADDING_UNIT_BYTES - self.bytes.len() % PADDING_UNIT_BYTES;
         let random = random_bytes::<PADDING_UNIT_BYTES>()?;
         self.bytes.extend_from_slice(&random[..padding]);
 
         let mut sorted = self.entries.clone();
         sorted.sort_by_key(|entry| entry.content);
-        let mut index = write_v2(&sorted);
+        let mut index = index::write(index_version, &sorted);
         index.extend_from_slice(&random_bytes::<32>()?);
         let iv = crypto.hash(&index);
         let offset = self.bytes.len();
-        crypto.cipher().seal(iv.as_bytes(), &index, &mut self.bytes)?;
+        crypto.seal(iv.as_bytes(), &index, &mut self.bytes)?;
         let length = self.bytes.len() - offset;
         write_postamble(iv.as_bytes(), offset as u64, length as u64, &mut self.bytes);
         Ok((self.id, self.bytes, self.entries))
@@ -144,7 +148,7 @@ impl Postamble {
     /// # Errors
     /// In words.
     pub(crate) fn open_index(&self, crypto: &Crypto, sealed: &mut [u8]) -> Result<Vec<IndexEntry>, String> {
-        let plain = crypto.cipher().open(&self.iv, sealed).map_err(|_| "its local index does not decrypt")?;
+        let plain = crypto.open(&self.iv, sealed).map_err(|_| "its local index does not decrypt")?;
         let index = IndexFile::parse(plain.to_vec())?;
         (0..index.len()).map(|at| index.entry(at)).collect()
     }

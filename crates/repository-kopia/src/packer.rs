@@ -40,8 +40,9 @@ impl<'a> Packer<'a> {
 
     fn close(&self, pack: OpenPack) -> Result<FinishedPack, WriteError> {
         let ticket = self.session.begin_upload();
+        let repository = self.session.repository();
         let (id, bytes, entries) = pack
-            .finish(self.session.repository().crypto())
+            .finish(repository.crypto(), repository.index_version())
             .map_err(|source| WriteError::SealBlob { blob: "pack", source })?;
         Ok(FinishedPack { id, bytes, entries, ticket })
     }

@@ -15,17 +15,16 @@ use crate::error::{ContentError, IndexError, OpenError, ReadError, Unsupported};
 use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, Configuration, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
-use crate::index::{IndexEntry, IndexView, Loaded, Location, load, read_view};
+use crate::index::{IndexEntry, IndexSets, IndexView, Loaded, Location, load, read_view};
 use crate::json::Base64Bytes;
 use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
 use crate::object::{ObjectId, Piece, read_index_object};
 use crate::policy::{self, Policy, PolicyJson};
+use crate::supported::{check_supported, check_unlocked, index_sets};
 use crate::{directory, snapshot};
 
 /// Manifest contents read at the same time.
 const READS_IN_FLIGHT: usize = 16;
-/// Features that need no understanding beyond what is here.
-const KNOWN_FEATURES: [&str; 2] = ["index-v1", "index-v2"];
 
 /// Who writes: the name and machine that new snapshots and sessions carry unless told otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +75,8 @@ pub struct Description {
     pub index_blob_count: usize,
     /// Contents known, deleted ones included.
     pub content_count: usize,
-    /// New index blobs belong to this epoch.
-    pub write_epoch: u64,
+    /// New index blobs belong to this epoch; none in repositories without epochs.
+    pub write_epoch: Option<u64>,
 }
 
 /// Snapshots, and what stood in the way of knowing them all.
@@ -198,8 +197,8 @@ impl Repository {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let crypto = Crypto::new(&format.configuration)?;
-        let loaded = load(&*storage, &crypto).await?;
-        if loaded.blob_count > 0 && loaded.damage.len() == loaded.blob_count {
+        let loaded = load(&*storage, &crypto, index_sets(&format.configuration)).await?;
+        if loaded.blob_count > 0 && loaded.opened_count == 0 {
             return Err(OpenError::ForeignIndex { count: loaded.blob_count });
         }
         Ok(Self { storage, format, retention, crypto, client, clock, loaded: RwLock::new(Arc::new(loaded)) })
@@ -210,7 +209,7 @@ impl Repository {
     /// # Errors
     /// When the store fails. What was loaded before stays.
     pub async fn refresh(&self) -> Result<(), IndexError> {
-        let loaded = Arc::new(load(&*self.storage, &self.crypto).await?);
+        let loaded = Arc::new(load(&*self.storage, &self.crypto, self.index_sets()).await?);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
@@ -222,6 +221,11 @@ impl Repository {
     /// Index blobs that could not be read. What they listed is unknown: contents may seem missing that are not.
     pub fn damage(&self) -> Vec<String> {
         self.loaded().damage.iter().map(ToString::to_string).collect()
+    }
+
+    /// How many damaged places error correction has repaired in what was read so far; in the store they stay damaged.
+    pub fn repaired_count(&self) -> u64 {
+        self.crypto.repaired_count()
     }
 
     /// The repository's identity, hexadecimal. A repository made anew in the same place has another.
@@ -242,13 +246,27 @@ impl Repository {
             max_pack_bytes: self.max_pack_bytes(),
             index_blob_count: loaded.blob_count,
             content_count: loaded.index.len(),
-            write_epoch: loaded.view.write_epoch,
+            write_epoch: configuration.epoch_parameters.enabled.then_some(loaded.view.write_epoch),
         }
     }
 
     /// Format version that new index entries carry.
     pub(crate) fn format_version(&self) -> u8 {
         self.format.configuration.version as u8
+    }
+
+    /// Version of the index files to write, 1 or 2.
+    pub(crate) fn index_version(&self) -> u32 {
+        self.format.configuration.index_version.max(1)
+    }
+
+    pub(crate) fn index_sets(&self) -> IndexSets {
+        index_sets(&self.format.configuration)
+    }
+
+    /// True where an index cannot name a content's compressor (version 1), so that pieces of files are compressed instead.
+    pub fn compresses_objects(&self) -> bool {
+        self.index_version() < 2
     }
 
     /// The store it lies in.
@@ -564,30 +582,4 @@ fn decompress_object(content: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     codec::compress::decompress(algorithm, content, PIECE_BYTES_MAX, &mut out).map_err(|error| error.to_string())?;
     Ok(out)
-}
-
-fn check_supported(configuration: &Configuration) -> Result<(), OpenError> {
-    if !(1..=3).contains(&configuration.version) {
-        return Err(Unsupported::new("format version", &configuration.version.to_string()).into());
-    }
-    if !configuration.epoch_parameters.enabled {
-        return Err(Unsupported::new("index without epochs, format version", &configuration.version.to_string()).into());
-    }
-    if !configuration.splitter.is_empty() && codec::split::Algorithm::from_kopia_name(&configuration.splitter).is_none()
-    {
-        return Err(Unsupported::new("splitter", &configuration.splitter).into());
-    }
-    for required in configuration.required_features.iter().flatten() {
-        if !KNOWN_FEATURES.contains(&required.feature.as_str()) && !required.if_not_understood.warn {
-            return Err(Unsupported::new("required feature", &required.feature).into());
-        }
-    }
-    Crypto::new(configuration).map(|_| ())
-}
-
-fn check_unlocked(configuration: &Configuration, clock: &dyn Clock) -> Result<(), OpenError> {
-    match &configuration.upgrade_lock {
-        Some(lock) if lock.is_locked(clock.now()) => Err(OpenError::UpgradeInProgress { owner: lock.owner_id.clone() }),
-        _ => Ok(()),
-    }
 }

@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use crate::blob::{self, SessionMarker};
 use crate::error::WriteError;
 use crate::in_flight::{InFlight, Ticket};
-use crate::index::{IndexEntry, IndexView, write_v2};
+use crate::index::{self, IndexEntry, IndexSets, IndexView, legacy};
 use crate::manifest::{MANIFEST_PREFIX, ManifestRecord, write_content};
 use crate::pack::PackKind;
 use crate::packer::{FinishedPack, Packer};
@@ -224,7 +224,14 @@ impl Session<'_> {
         }
         self.refuse_other_repository().await?;
         entries.sort_by_key(|entry| entry.content);
-        let files: Vec<Vec<u8>> = entries.chunks(INDEX_ENTRIES_MAX).map(write_v2).collect();
+        let version = self.repository.index_version();
+        let files: Vec<Vec<u8>> =
+            entries.chunks(INDEX_ENTRIES_MAX).map(|entries| index::write(version, entries)).collect();
+        if self.repository.index_sets() == IndexSets::Legacy {
+            self.write_index_blobs(legacy::INDEX_PREFIX, &self.id, &files).await?;
+            // An upgrade to epochs meanwhile may have missed them.
+            return self.refuse_other_repository().await;
+        }
         for _ in 0..INDEX_ATTEMPTS {
             if self.write_index(&files).await? {
                 return Ok(());
@@ -246,17 +253,8 @@ impl Session<'_> {
     async fn write_index(&self, files: &[Vec<u8>]) -> Result<bool, WriteError> {
         let epoch = self.repository.read_view().await?.write_epoch;
         let storage = self.repository.storage();
-        let mut written = Vec::new();
-        for file in files {
-            let suffix = format!("{}-c{}", self.id, files.len());
-            let (key, bytes) = blob::seal(self.repository.crypto(), &format!("xn{epoch}_"), Some(&suffix), file)
-                .map_err(|source| WriteError::SealBlob { blob: "index blob", source })?;
-            storage
-                .put(&key, Bytes::from(bytes), PutMode::Replace)
-                .await
-                .map_err(|source| WriteError::Storage { operation: format!("write index blob {key}"), source })?;
-            written.push(key);
-        }
+        let suffix = format!("{}-c{}", self.id, files.len());
+        let written = self.write_index_blobs(&format!("xn{epoch}_"), &suffix, files).await?;
         if self.repository.read_view().await?.write_epoch < epoch + 2 {
             return Ok(true);
         }
@@ -267,6 +265,26 @@ impl Session<'_> {
                 .map_err(|source| WriteError::Storage { operation: format!("take index blob {key} back"), source })?;
         }
         Ok(false)
+    }
+
+    async fn write_index_blobs(
+        &self,
+        prefix: &str,
+        suffix: &str,
+        files: &[Vec<u8>],
+    ) -> Result<Vec<ObjectKey>, WriteError> {
+        let mut written = Vec::new();
+        for file in files {
+            let (key, bytes) = blob::seal(self.repository.crypto(), prefix, Some(suffix), file)
+                .map_err(|source| WriteError::SealBlob { blob: "index blob", source })?;
+            self.repository
+                .storage()
+                .put(&key, Bytes::from(bytes), PutMode::Replace)
+                .await
+                .map_err(|source| WriteError::Storage { operation: format!("write index blob {key}"), source })?;
+            written.push(key);
+        }
+        Ok(written)
     }
 
     /// Makes a manifest out of labels and a document, to be handed to [`Session::commit`].

@@ -38,6 +38,25 @@ impl<'a> Worker<'a> {
         Self { seal, sealer: seal.session.repository().sealer(), scratch: Vec::new() }
     }
 
+    /// Makes sure that a piece of a file is on its way into the repository, and says as which object.
+    fn store_piece(
+        &mut self,
+        content: ContentId,
+        bytes: &[u8],
+        compression: Option<Algorithm>,
+    ) -> Result<ObjectId, BackupError> {
+        let repository = self.seal.session.repository();
+        if let Some(algorithm) = compression.filter(|_| repository.compresses_objects())
+            && let Some(compressed) = self.sealer.compress_object(content, bytes, algorithm)?
+        {
+            let content = repository.content_id(PREFIX_DATA, &compressed);
+            self.store(content, &compressed, None)?;
+            return Ok(ObjectId { compressed: true, ..ObjectId::direct(content) });
+        }
+        self.store(content, bytes, compression)?;
+        Ok(ObjectId::direct(content))
+    }
+
     /// Makes sure that a content is on its way into the repository.
     pub(super) fn store(
         &mut self,
@@ -69,10 +88,10 @@ pub(super) fn run(batches: &Receiver<Batch>, to_tree: &Sender<Finished>, seal: &
         let bytes: Vec<&[u8]> = batch.chunks.iter().map(|chunk| &batch.buffer[chunk.range.clone()]).collect();
         seal.session.repository().content_ids(PREFIX_DATA, &bytes, &mut contents);
         for ((chunk, bytes), content) in batch.chunks.iter().zip(&bytes).zip(contents.drain(..)) {
-            worker.store(content, bytes, chunk.file.compression)?;
+            let object = worker.store_piece(content, bytes, chunk.file.compression)?;
             let length_bytes = bytes.len() as u64;
             seal.meter.add(Counter::BytesDone, length_bytes);
-            if let Some(file) = chunk.file.piece_done(chunk.number, ObjectId::direct(content), length_bytes) {
+            if let Some(file) = chunk.file.piece_done(chunk.number, object, length_bytes) {
                 to_tree.send(file).map_err(|_| Stopped)?;
             }
         }

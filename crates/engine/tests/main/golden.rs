@@ -62,13 +62,16 @@ impl Opened {
     }
 }
 
-/// The golden repositories that are supported: every one that is not refused by name.
-pub const SUPPORTED: [&str; 10] = [
+/// Every golden repository.
+pub const SUPPORTED: [&str; 13] = [
     "all-compressors",
     "blake3-chacha-rabinkarp-s2",
     "concurrent",
     "default",
+    "ecc10",
+    "ecc2",
     "epochs",
+    "format1",
     "format1-upgraded",
     "format2",
     "incomplete",

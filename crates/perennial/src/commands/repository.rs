@@ -120,7 +120,7 @@ struct RepositoryView {
     max_pack_bytes: u64,
     index_blobs: usize,
     contents: usize,
-    write_epoch: u64,
+    write_epoch: Option<u64>,
     snapshots: usize,
     round_trip_ms: f64,
     damage: Vec<String>,
@@ -172,6 +172,14 @@ fn round_trip_ms(repository: &Repository, runner: &Runner) -> Result<f64, Failur
     Ok((began.elapsed().as_secs_f64() * 100_000.0).round() / 100.0)
 }
 
+fn index(view: &RepositoryView) -> String {
+    let blobs = output::counted(view.index_blobs as u64, "blob", "blobs");
+    match view.write_epoch {
+        Some(epoch) => format!("{blobs} in epoch {epoch}"),
+        None => format!("{blobs}, without epochs"),
+    }
+}
+
 fn text(view: &RepositoryView) -> String {
     let lines = [
         ("format", format!("{}, version {}", view.format, view.version)),
@@ -180,10 +188,7 @@ fn text(view: &RepositoryView) -> String {
         ("encryption", view.encryption.clone()),
         ("splitter", view.splitter.clone()),
         ("pack size", output::bytes(view.max_pack_bytes)),
-        (
-            "index",
-            format!("{} in epoch {}", output::counted(view.index_blobs as u64, "blob", "blobs"), view.write_epoch),
-        ),
+        ("index", index(view)),
         ("contents", output::count(view.contents as u64)),
         ("snapshots", output::count(view.snapshots as u64)),
         ("round trip", format!("{} ms", view.round_trip_ms)),

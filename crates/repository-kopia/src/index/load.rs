@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _};
-use storage::{ErrorKind, Object, ObjectKey, Storage};
+use futures::StreamExt as _;
+use storage::{ErrorKind, ObjectKey, Storage};
 
+use super::active::{Active, IndexSets, active};
 use super::{IndexFile, MergedIndex};
 use crate::blob;
 use crate::content::Crypto;
@@ -21,6 +22,8 @@ pub(crate) struct Loaded {
     pub(crate) view: View,
     pub(crate) index: MergedIndex,
     pub(crate) blob_count: usize,
+    /// Of these, how many could be read.
+    pub(crate) opened_count: usize,
     /// Blobs that could not be read.
     pub(crate) damage: Vec<IndexError>,
 }
@@ -41,31 +44,19 @@ impl IndexView {
     }
 }
 
-async fn list(storage: &dyn Storage, prefix: &str) -> Result<Vec<Object>, IndexError> {
-    storage
-        .list(prefix)
-        .try_collect()
-        .await
-        .map_err(|source| IndexError::Storage { operation: format!("list objects {prefix}…"), source })
-}
-
-pub(crate) async fn read_view(storage: &dyn Storage) -> Result<View, IndexError> {
-    Ok(View::new(&list(storage, "x").await?))
-}
-
-pub(crate) async fn load(storage: &dyn Storage, crypto: &Crypto) -> Result<Loaded, IndexError> {
+pub(crate) async fn load(storage: &dyn Storage, crypto: &Crypto, sets: IndexSets) -> Result<Loaded, IndexError> {
     let mut attempt = 1;
     loop {
-        let view = read_view(storage).await?;
-        let keys = view.complete_index();
+        let Active { view, keys, damage: of_logs } = active(storage, crypto, sets).await?;
         match read_index_blobs(storage, crypto, &keys).await {
             Ok((files, mut damage)) => {
+                damage.extend(of_logs);
                 let index = MergedIndex::merge(&files, view.deletion_watermark_seconds).or_else(|detail| {
                     damage.push(IndexError::Damaged { blob: "one of several".to_owned(), detail });
                     MergedIndex::merge(&[], None)
                 });
                 let index = index.map_err(|detail| IndexError::Damaged { blob: String::new(), detail })?;
-                return Ok(Loaded { view, index, blob_count: keys.len(), damage });
+                return Ok(Loaded { view, index, blob_count: keys.len(), opened_count: files.len(), damage });
             }
             Err(IndexError::Storage { source, .. }) if source.kind == ErrorKind::NotFound && attempt < ATTEMPTS => {
                 attempt += 1;

@@ -1,6 +1,7 @@
 use repository::PackId;
 
-use super::{IndexEntry, IndexFile, Location, MergedIndex, write_v2};
+use super::writer::write_v2;
+use super::{IndexEntry, IndexFile, Location, MergedIndex, write};
 
 const P: &str = "p0123456789abcdef0123456789abcdef-s00112233445566771f4";
 const Q: &str = "qfedcba9876543210fedcba9876543210-s00112233445566771f4";
@@ -51,7 +52,7 @@ fn version_2_is_written_and_read_as_kopia_does() {
 }
 
 #[test]
-fn version_1_is_read() {
+fn version_1_is_written_and_read_as_kopia_does() {
     let mut expected = vector();
     for entry in &mut expected {
         entry.format_version = 1;
@@ -59,6 +60,24 @@ fn version_1_is_read() {
         entry.location.original_bytes = entry.location.packed_bytes - 28;
     }
     assert_eq!(read(&hex::decode(V1).unwrap()), expected);
+    for version in [0, 1] {
+        assert_eq!(hex::encode(write(version, &expected)), V1);
+    }
+}
+
+#[test]
+fn what_version_1_cannot_say_is_written_in_version_2() {
+    let change = |change: fn(&mut IndexEntry)| {
+        let mut entries = vec![entry("00112233445566778899aabbccddeeff", 1_700_000_000, P, [32, 39, 11], 0, false)];
+        change(&mut entries[0]);
+        let written = write(1, &entries);
+        assert_eq!(read(&written), entries);
+        written[0]
+    };
+    assert_eq!(change(|_| {}), 1);
+    assert_eq!(change(|entry| entry.location.compression = 0x1100), 2);
+    assert_eq!(change(|entry| entry.location.encryption_key = 1), 2);
+    assert_eq!(change(|entry| entry.location.original_bytes = 12), 2);
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Writing index files of version 2, byte for byte as Kopia does.
+//! Writing index files, byte for byte as Kopia does.
 
 use std::collections::HashMap;
 
+use codec::cipher::OVERHEAD_BYTES;
 use repository::PackId;
 
 use super::IndexEntry;
@@ -12,8 +13,56 @@ const LENGTH_LIMIT_NARROW_BYTES: u32 = 1 << 24;
 const PACKS_NARROW_MAX: usize = 1 << 16;
 const DELETED_BIT: u32 = 0x8000_0000;
 const HEADER_BYTES: usize = 17;
+const HEADER_V1_BYTES: usize = 8;
+const VALUE_V1_BYTES: usize = 20;
+/// Version 1 has 48 bits for a timestamp.
+const TIMESTAMP_LIMIT_V1_SECONDS: u64 = 1 << 48;
 
-/// The index file of `entries`, which must be sorted by content id, not empty, and of one hash length.
+/// The index file of `entries` in this version, 0 meaning 1; in version 2 where version 1 cannot say all of it, which every
+/// program that knows version 2 reads beside it.
+///
+/// `entries` must be sorted by content id, not empty, and of one hash length.
+pub(crate) fn write(version: u32, entries: &[IndexEntry]) -> Vec<u8> {
+    if version < 2 && entries.iter().all(fits_v1) { write_v1(entries) } else { write_v2(entries) }
+}
+
+/// Version 1 tells neither compressors nor keys, and lengths only as what encryption makes of them.
+fn fits_v1(entry: &IndexEntry) -> bool {
+    let location = &entry.location;
+    location.compression == 0
+        && location.encryption_key == 0
+        && location.original_bytes.checked_add(OVERHEAD_BYTES as u32) == Some(location.packed_bytes)
+        && entry.timestamp_seconds < TIMESTAMP_LIMIT_V1_SECONDS
+}
+
+fn write_v1(entries: &[IndexEntry]) -> Vec<u8> {
+    let key_bytes = entries.first().map_or(0, |entry| entry.content.key_length());
+    let names_at = HEADER_V1_BYTES + entries.len() * (key_bytes + VALUE_V1_BYTES);
+    let mut out = Vec::with_capacity(names_at + 64);
+    let mut names = Vec::new();
+    let mut name_at: HashMap<&PackId, usize> = HashMap::new();
+    out.extend_from_slice(&[1, key_bytes as u8]);
+    out.extend_from_slice(&(VALUE_V1_BYTES as u16).to_be_bytes());
+    out.extend_from_slice(&(entries.len() as u32).to_be_bytes());
+    for IndexEntry { content, location, timestamp_seconds, deleted, format_version } in entries {
+        let name = location.pack.as_str();
+        let at = *name_at.entry(&location.pack).or_insert_with(|| {
+            let at = names_at + names.len();
+            names.extend_from_slice(name.as_bytes());
+            at
+        });
+        content.write_key(&mut out);
+        out.extend_from_slice(&timestamp_seconds.to_be_bytes()[2..]);
+        out.extend_from_slice(&[*format_version, name.len() as u8]);
+        out.extend_from_slice(&(at as u32).to_be_bytes());
+        out.extend_from_slice(&(location.offset | if *deleted { DELETED_BIT } else { 0 }).to_be_bytes());
+        out.extend_from_slice(&location.packed_bytes.to_be_bytes());
+    }
+    out.extend_from_slice(&names);
+    out
+}
+
+/// The index file of `entries` in version 2, as [`write`].
 pub(crate) fn write_v2(entries: &[IndexEntry]) -> Vec<u8> {
     let tables = Tables::collect(entries);
     let key_bytes = entries.first().map_or(0, |entry| entry.content.key_length());

@@ -1,0 +1,53 @@
+//! Which index blobs count: those of the epochs, or in repositories without epochs all that no compaction replaced.
+
+use storage::{Object, ObjectKey, Storage};
+
+use super::legacy;
+use crate::content::Crypto;
+use crate::epoch::View;
+use crate::error::IndexError;
+
+/// How a repository keeps its index blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IndexSets {
+    /// `xn…`, `xs…` and `xr…` by epoch.
+    Epochs,
+    /// `n…`, less those that compaction logs `m…` replace.
+    Legacy,
+}
+
+/// The index blobs that count at one moment.
+pub(crate) struct Active {
+    /// Without epochs: write epoch 0 and no deletion watermark.
+    pub(crate) view: View,
+    pub(crate) keys: Vec<ObjectKey>,
+    /// Compaction logs that could not be read: more blobs than necessary count for them.
+    pub(crate) damage: Vec<IndexError>,
+}
+
+pub(crate) async fn active(storage: &dyn Storage, crypto: &Crypto, sets: IndexSets) -> Result<Active, IndexError> {
+    match sets {
+        IndexSets::Epochs => {
+            let view = read_view(storage).await?;
+            let keys = view.complete_index();
+            Ok(Active { view, keys, damage: Vec::new() })
+        }
+        IndexSets::Legacy => {
+            let set = legacy::read(storage, crypto).await?;
+            Ok(Active { view: View::default(), keys: set.active(), damage: set.damage })
+        }
+    }
+}
+
+pub(crate) async fn read_view(storage: &dyn Storage) -> Result<View, IndexError> {
+    Ok(View::new(&list(storage, "x").await?))
+}
+
+pub(super) async fn list(storage: &dyn Storage, prefix: &str) -> Result<Vec<Object>, IndexError> {
+    use futures::TryStreamExt as _;
+    storage
+        .list(prefix)
+        .try_collect()
+        .await
+        .map_err(|source| IndexError::Storage { operation: format!("list objects {prefix}…"), source })
+}
