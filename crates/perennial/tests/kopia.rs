@@ -48,16 +48,16 @@ impl<'a> Kopia<'a> {
             .env("HOME", self.place.directory.path())
             .env("KOPIA_PASSWORD", &self.place.password)
             .env("KOPIA_CHECK_FOR_UPDATES", "false")
-            .env("KOPIA_CACHE_DIRECTORY", self.place.path("kopia-cache"))
+            .env("KOPIA_CACHE_DIRECTORY", self.place.path(&format!("kopia-cache-{:?}", self.release)))
             .env("KOPIA_LOG_DIR", self.place.path("kopia-log"))
-            .arg(format!("--config-file={}", self.place.text("kopia.config")))
+            .arg(format!("--config-file={}", self.place.text(&format!("kopia-{:?}.config", self.release))))
             .args(arguments);
         Ran::of(&command.output().unwrap()).expect(0).stdout
     }
 }
 
 /// Kopia's own restore gives directories and links other times than they had.
-fn without_times(described: &str) -> Vec<String> {
+pub fn without_times(described: &str) -> Vec<String> {
     let is_of_file = |line: &&str| line.contains(" bytes ");
     let untimed = |line: &str| match (line.find('('), line.find(')')) {
         (Some(from), Some(to)) if !is_of_file(&line) => format!("{}{}", &line[..from], &line[to + 1..]),

@@ -6,6 +6,7 @@ mod demo;
 mod failures;
 mod formats;
 mod help;
+mod interleave;
 mod interrupt;
 mod kills;
 mod kopia;

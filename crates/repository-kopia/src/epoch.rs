@@ -6,7 +6,7 @@
 //!
 //! Everything here is pure: names in, names out. [`crate::Repository`] lists.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use storage::{Object, ObjectKey};
 
@@ -69,11 +69,15 @@ impl View {
         for range in &self.chain {
             if range.max > start {
                 blobs.extend_from_slice(&range.blobs);
-                start = range.max + 1;
+                start = range.max.saturating_add(1);
             }
         }
-        for epoch in start..=self.write_epoch + 1 {
-            let settled = epoch + 2 <= self.write_epoch;
+        // By the names there are, not by numbers: a stray marker may name any epoch.
+        let last = self.write_epoch.saturating_add(1);
+        let named = self.uncompacted.keys().chain(self.singles.keys()).copied();
+        let named: BTreeSet<u64> = named.filter(|epoch| (start..=last).contains(epoch)).collect();
+        for epoch in named {
+            let settled = self.write_epoch.checked_sub(2).is_some_and(|last| epoch <= last);
             let single = self.singles.get(&epoch).filter(|_| settled);
             blobs.extend(single.or_else(|| self.uncompacted.get(&epoch)).into_iter().flatten().cloned());
         }
@@ -140,7 +144,7 @@ fn first_complete_sets<'a, K: Ord>(
 
 /// The chain of ranges from epoch 0 that reaches furthest; of equals the one with fewer links.
 fn longest_chain(mut ranges: Vec<Range>) -> Vec<Range> {
-    ranges.retain(|range| range.max > 0 && range.min <= range.max);
+    ranges.retain(|range| (1..u64::MAX).contains(&range.max) && range.min <= range.max);
     ranges.sort_by_key(|range| (range.min, range.max));
     // Best chain that ends right before an epoch: reached in ascending order, since every link leads to a greater one.
     let mut best: BTreeMap<u64, Vec<Range>> = BTreeMap::from([(0, Vec::new())]);
@@ -158,8 +162,9 @@ fn longest_chain(mut ranges: Vec<Range>) -> Vec<Range> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Range, epoch_of, first_complete_set, longest_chain};
-    use storage::ObjectKey;
+    use super::{Range, View, epoch_of, first_complete_set, longest_chain};
+    use jiff::Timestamp;
+    use storage::{Object, ObjectKey};
 
     // Source of all cases: Kopia format, "Epochs" vectors.
 
@@ -196,6 +201,20 @@ mod tests {
                 first_complete_set(&keys).map(|set| set.iter().map(ObjectKey::as_str).collect::<Vec<_>>().join(" "));
             assert_eq!(found.as_deref(), first, "{blobs}");
         }
+    }
+
+    #[test]
+    fn a_stray_name_with_an_absurd_epoch_neither_hangs_nor_hides_others() {
+        let names = [
+            "xe18446744073709551615",
+            "xn0_aa-s1-c1",
+            "xn18446744073709551615_bb-s2-c1",
+            "xr0_18446744073709551615_cc-s3-c1",
+            "xs18446744073709551615_dd-s4-c1",
+        ];
+        let object = |name| Object { key: ObjectKey::new(name), size_bytes: 1, modified: Timestamp::UNIX_EPOCH };
+        let complete = View::new(&names.map(object)).complete_index();
+        assert_eq!(complete, [names[1], names[2]].map(ObjectKey::new));
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl std::fmt::Debug for Password {
 /// The clear part of `kopia.repository`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct FormatBlobJson {
+pub(crate) struct FormatBlobJson {
     #[serde(default)]
     tool: String,
     #[serde(default)]
@@ -76,8 +76,8 @@ struct FormatBlobJson {
 }
 
 #[derive(Serialize, Deserialize)]
-struct EncryptedFormatJson {
-    format: Configuration,
+pub(crate) struct EncryptedFormatJson {
+    pub(crate) format: Configuration,
 }
 
 /// The locked part of `kopia.repository`, in Kopia's own spelling.
@@ -167,8 +167,8 @@ pub(crate) struct UpgradeLock {
 impl UpgradeLock {
     /// Locked iff the advance notice is shorter than the drain time, or its end minus the drain time has come.
     pub(crate) fn is_locked(&self, now: Timestamp) -> bool {
-        let drain = self.max_permitted_clock_drift + 2 * self.io_drain_timeout;
-        let until_locked = SignedDuration::from_nanos(self.advance_notice_duration - drain);
+        let drain = self.io_drain_timeout.saturating_mul(2).saturating_add(self.max_permitted_clock_drift);
+        let until_locked = SignedDuration::from_nanos(self.advance_notice_duration.saturating_sub(drain));
         self.advance_notice_duration < drain || now.duration_since(self.creation_time) >= until_locked
     }
 }

@@ -20,6 +20,9 @@ mod directory;
 mod epoch;
 mod error;
 mod format_blob;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ignore;
 mod in_flight;
 mod index;

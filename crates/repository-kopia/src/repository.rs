@@ -559,7 +559,7 @@ impl Repository {
     }
 }
 
-fn parse_object(data: &DataId) -> Result<ObjectId, ReadError> {
+pub(crate) fn parse_object(data: &DataId) -> Result<ObjectId, ReadError> {
     data.as_str().parse().map_err(|error: crate::object::ObjectIdError| ReadError::Damaged {
         what: format!("object {data}"),
         detail: error.to_string(),
@@ -572,7 +572,7 @@ pub(crate) fn policy_of(found: &Manifest) -> Result<PolicyJson, ReadError> {
 }
 
 /// Opens an object of version 1: the header of a compressor, then its stream.
-fn decompress_object(content: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn decompress_object(content: &[u8]) -> Result<Vec<u8>, String> {
     /// No splitter makes larger pieces, in bytes.
     const PIECE_BYTES_MAX: usize = 1 << 28;
     let header = content.first_chunk::<4>().ok_or("its compression header is cut off")?;
