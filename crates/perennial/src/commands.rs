@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod forget;
 mod ls;
+mod maintain;
 mod mover;
 mod repository;
 mod restore;
@@ -33,6 +34,7 @@ pub enum Command {
     Cat(cat::Arguments),
     Verify(verify::Arguments),
     Forget(forget::Arguments),
+    Maintain(maintain::Arguments),
     Demo(demo::Arguments),
     Mover(mover::Arguments),
     Catalog(catalog::Arguments),
@@ -51,6 +53,7 @@ pub fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Cat(arguments) => cat::run(arguments, shared),
         Command::Verify(arguments) => verify::run(arguments, shared),
         Command::Forget(arguments) => forget::run(arguments, shared),
+        Command::Maintain(arguments) => maintain::run(arguments, shared),
         Command::Demo(arguments) => demo::run(arguments, shared),
         Command::Mover(arguments) => mover::run(arguments, shared),
         Command::Catalog(arguments) => catalog::run(arguments, shared),

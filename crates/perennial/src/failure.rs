@@ -47,6 +47,7 @@ macro_rules! explained {
 
 explained!(
     storage::Error,
+    repository_kopia::MaintenanceError,
     repository_kopia::OpenError,
     repository_kopia::IndexError,
     repository_kopia::ReadError,
@@ -56,6 +57,7 @@ explained!(
     engine::SelectError,
     engine::VerifyError,
     engine::ForgetError,
+    engine::MaintainError,
     mover::EnvironmentError,
     crate::demo::DemoError,
 );

@@ -20,7 +20,8 @@ const STICKY: u32 = 1 << 20;
 #[derive(Serialize, Deserialize)]
 struct DirectoryJson {
     stream: String,
-    #[serde(default)]
+    /// Must be there, if only as `null`: a directory whose entries are unknown is not an empty one.
+    #[serde(deserialize_with = "Option::deserialize")]
     entries: Option<Vec<EntryJson>>,
     #[serde(default)]
     summary: Option<SummaryJson>,

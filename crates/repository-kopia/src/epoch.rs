@@ -18,11 +18,14 @@ pub(crate) struct View {
     /// Deleted entries up to this Unix second do not exist.
     pub(crate) deletion_watermark_seconds: Option<u64>,
     /// Blobs as their writers left them, per epoch.
-    uncompacted: BTreeMap<u64, Vec<ObjectKey>>,
+    uncompacted: BTreeMap<u64, Vec<Object>>,
     /// First complete set per compacted epoch.
-    singles: BTreeMap<u64, Vec<ObjectKey>>,
+    singles: BTreeMap<u64, Vec<Object>>,
     /// The longest chain of range sets from epoch 0, ascending.
     chain: Vec<Range>,
+    /// Epoch markers and watermarks, each with its number.
+    epoch_markers: Vec<(u64, Object)>,
+    watermarks: Vec<(u64, Object)>,
 }
 
 /// A set that stands for the epochs `min` to `max`.
@@ -30,7 +33,7 @@ pub(crate) struct View {
 struct Range {
     min: u64,
     max: u64,
-    blobs: Vec<ObjectKey>,
+    blobs: Vec<Object>,
 }
 
 impl View {
@@ -39,49 +42,94 @@ impl View {
     /// One listing instead of Kopia's seven: while it runs, markers may be added and blobs compacted, but a blob is deleted
     /// only hours after it was superseded, so any moment's listing leads to a complete index.
     pub(crate) fn new(listing: &[Object]) -> Self {
-        let keys = |prefix: &'static str| {
-            listing.iter().map(|object| &object.key).filter(move |key| key.as_str().starts_with(prefix))
-        };
-        let mut uncompacted: BTreeMap<u64, Vec<ObjectKey>> = BTreeMap::new();
-        for key in keys("xn") {
-            if let Some(epoch) = epoch_of(key.as_str()) {
-                uncompacted.entry(epoch).or_default().push(key.clone());
+        let named = |prefix: &'static str| listing.iter().filter(move |object| object.key.as_str().starts_with(prefix));
+        let mut uncompacted: BTreeMap<u64, Vec<Object>> = BTreeMap::new();
+        for object in named("xn") {
+            if let Some(epoch) = epoch_of(object.key.as_str()) {
+                uncompacted.entry(epoch).or_default().push(object.clone());
             }
         }
+        let numbered = |prefix: &'static str, number: fn(&str) -> Option<u64>| -> Vec<(u64, Object)> {
+            named(prefix).filter_map(|object| Some((number(object.key.as_str())?, object.clone()))).collect()
+        };
+        let epoch_markers = numbered("xe", epoch_of);
+        let watermarks = numbered("xw", |name| name["xw".len()..].parse().ok());
         Self {
-            write_epoch: keys("xe").filter_map(|key| epoch_of(key.as_str())).max().unwrap_or(0),
-            deletion_watermark_seconds: keys("xw").filter_map(|key| key.as_str()["xw".len()..].parse().ok()).max(),
+            write_epoch: epoch_markers.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0),
+            deletion_watermark_seconds: watermarks.iter().map(|(seconds, _)| *seconds).max(),
             uncompacted,
-            singles: first_complete_sets(keys("xs"), epoch_of),
+            singles: first_complete_sets(named("xs"), epoch_of),
             chain: longest_chain(
-                first_complete_sets(keys("xr"), range_of)
+                first_complete_sets(named("xr"), range_of)
                     .into_iter()
                     .map(|((min, max), blobs)| Range { min, max, blobs })
                     .collect(),
             ),
+            epoch_markers,
+            watermarks,
         }
     }
 
     /// What to load to know every content.
     pub(crate) fn complete_index(&self) -> Vec<ObjectKey> {
-        let mut blobs = Vec::new();
-        let mut start = 0;
+        self.complete_index_of(0, self.write_epoch.saturating_add(1)).map(|object| object.key.clone()).collect()
+    }
+
+    /// What to load to know every content of the epochs `first` to `last`. Ranges count whole, so `first` should be 0 or
+    /// [`View::first_after_ranges`].
+    pub(crate) fn complete_index_of(&self, first: u64, last: u64) -> impl Iterator<Item = &Object> {
+        let mut blobs: Vec<&Object> = Vec::new();
+        let mut start = first;
         for range in &self.chain {
             if range.max > start {
-                blobs.extend_from_slice(&range.blobs);
+                blobs.extend(&range.blobs);
                 start = range.max.saturating_add(1);
             }
         }
         // By the names there are, not by numbers: a stray marker may name any epoch.
-        let last = self.write_epoch.saturating_add(1);
         let named = self.uncompacted.keys().chain(self.singles.keys()).copied();
         let named: BTreeSet<u64> = named.filter(|epoch| (start..=last).contains(epoch)).collect();
         for epoch in named {
-            let settled = self.write_epoch.checked_sub(2).is_some_and(|last| epoch <= last);
+            let settled = self.last_settled().is_some_and(|last| epoch <= last);
             let single = self.singles.get(&epoch).filter(|_| settled);
-            blobs.extend(single.or_else(|| self.uncompacted.get(&epoch)).into_iter().flatten().cloned());
+            blobs.extend(single.or_else(|| self.uncompacted.get(&epoch)).into_iter().flatten());
         }
-        blobs
+        blobs.into_iter()
+    }
+
+    /// The first epoch that no range set stands for.
+    pub(crate) fn first_after_ranges(&self) -> u64 {
+        self.chain.last().map_or(0, |range| range.max.saturating_add(1))
+    }
+
+    /// The last epoch that no writer adds to any more, if there is one.
+    pub(crate) fn last_settled(&self) -> Option<u64> {
+        self.write_epoch.checked_sub(2)
+    }
+
+    /// Epochs of which there are blobs as their writers left them.
+    pub(crate) fn uncompacted_epochs(&self) -> impl Iterator<Item = u64> {
+        self.uncompacted.keys().copied()
+    }
+
+    /// The blobs of an epoch as their writers left them.
+    pub(crate) fn uncompacted(&self, epoch: u64) -> &[Object] {
+        self.uncompacted.get(&epoch).map_or(&[], Vec::as_slice)
+    }
+
+    /// Epochs that have a complete set of their own, and that set.
+    pub(crate) fn singles(&self) -> &BTreeMap<u64, Vec<Object>> {
+        &self.singles
+    }
+
+    /// Epoch markers, each with its epoch.
+    pub(crate) fn epoch_markers(&self) -> &[(u64, Object)] {
+        &self.epoch_markers
+    }
+
+    /// Deletion watermarks, each with its Unix second.
+    pub(crate) fn watermarks(&self) -> &[(u64, Object)] {
+        &self.watermarks
     }
 }
 
@@ -114,10 +162,10 @@ fn set_of(name: &str) -> (String, usize) {
 }
 
 /// The first set that is complete in listing order.
-fn first_complete_set<'a>(blobs: impl IntoIterator<Item = &'a ObjectKey>) -> Option<Vec<ObjectKey>> {
-    let mut sets: HashMap<String, Vec<ObjectKey>> = HashMap::new();
+fn first_complete_set<'a>(blobs: impl IntoIterator<Item = &'a Object>) -> Option<Vec<Object>> {
+    let mut sets: HashMap<String, Vec<Object>> = HashMap::new();
     for blob in blobs {
-        let (set, count) = set_of(blob.as_str());
+        let (set, count) = set_of(blob.key.as_str());
         let members = sets.entry(set).or_default();
         members.push(blob.clone());
         if members.len() == count {
@@ -128,15 +176,15 @@ fn first_complete_set<'a>(blobs: impl IntoIterator<Item = &'a ObjectKey>) -> Opt
 }
 
 fn first_complete_sets<'a, K: Ord>(
-    keys: impl Iterator<Item = &'a ObjectKey>,
+    blobs: impl Iterator<Item = &'a Object>,
     group_of: impl Fn(&str) -> Option<K>,
-) -> BTreeMap<K, Vec<ObjectKey>> {
-    let mut groups: BTreeMap<K, Vec<&ObjectKey>> = BTreeMap::new();
-    let mut sorted: Vec<&ObjectKey> = keys.collect();
-    sorted.sort();
-    for key in sorted {
-        if let Some(group) = group_of(key.as_str()) {
-            groups.entry(group).or_default().push(key);
+) -> BTreeMap<K, Vec<Object>> {
+    let mut groups: BTreeMap<K, Vec<&Object>> = BTreeMap::new();
+    let mut sorted: Vec<&Object> = blobs.collect();
+    sorted.sort_by(|a, b| a.key.cmp(&b.key));
+    for blob in sorted {
+        if let Some(group) = group_of(blob.key.as_str()) {
+            groups.entry(group).or_default().push(blob);
         }
     }
     groups.into_iter().filter_map(|(group, blobs)| Some((group, first_complete_set(blobs)?))).collect()
@@ -196,9 +244,11 @@ mod tests {
             ("foo-s0-c2 aaa-s1-c2 bar-s0-c2 bbb-s1-c2", Some("foo-s0-c2 bar-s0-c2")),
             ("foo-s0-c3 aaa-s1-c3 bar-s0-c3 bbb-s1-c3", None),
         ] {
-            let keys: Vec<ObjectKey> = blobs.split_whitespace().map(ObjectKey::new).collect();
-            let found =
-                first_complete_set(&keys).map(|set| set.iter().map(ObjectKey::as_str).collect::<Vec<_>>().join(" "));
+            let object =
+                |name: &str| Object { key: ObjectKey::new(name), size_bytes: 0, modified: jiff::Timestamp::UNIX_EPOCH };
+            let objects: Vec<Object> = blobs.split_whitespace().map(object).collect();
+            let found = first_complete_set(&objects)
+                .map(|set| set.iter().map(|object| object.key.as_str()).collect::<Vec<_>>().join(" "));
             assert_eq!(found.as_deref(), first, "{blobs}");
         }
     }

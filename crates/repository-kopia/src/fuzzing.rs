@@ -116,7 +116,7 @@ pub fn content(bytes: &[u8]) {
 
 /// An object of version 1: a compressor's header and stream.
 pub fn compressed_object(bytes: &[u8]) {
-    let _ = repository::decompress_object(bytes);
+    let _ = crate::read::decompress_object(bytes);
 }
 
 /// A directory listing.
@@ -199,7 +199,7 @@ pub fn ids(bytes: &[u8]) {
         id.write_key(&mut key);
         assert_eq!(::repository::ContentId::from_key(&key), Ok(id));
     }
-    let _ = repository::parse_object(&DataId::new(text.as_ref()));
+    let _ = crate::read::parse_object(&DataId::new(text.as_ref()));
 }
 
 /// Names of index blobs, one a line: which of them count.

@@ -37,6 +37,13 @@ pub struct IndexEntry {
     pub format_version: u8,
 }
 
+impl IndexEntry {
+    /// Of two entries for one content the one with the greater rank counts.
+    pub(crate) fn rank(&self) -> (u64, bool, &PackId) {
+        (self.timestamp_seconds, !self.deleted, &self.location.pack)
+    }
+}
+
 /// Where a sealed content lies, and what must be done to it to have the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {

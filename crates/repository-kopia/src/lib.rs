@@ -11,8 +11,9 @@
 //! directory     listings
 //! manifest      labelled documents: snapshot, policy
 //! session       writing, in the order that survives a kill
+//! maintenance   giving storage back, in the order and after the times that keep what others write
 //! ```
-//! Control blobs that are written again under the same name: none but by maintenance.
+//! Control blobs that are written again under the same name: `kopia.maintenance`, by maintenance.
 
 mod blob;
 mod content;
@@ -27,11 +28,13 @@ mod ignore;
 mod in_flight;
 mod index;
 mod json;
+mod maintenance;
 mod manifest;
 mod object;
 mod pack;
 mod packer;
 mod policy;
+mod read;
 mod records;
 mod repository;
 mod retention;
@@ -46,6 +49,10 @@ pub use format_blob::Password;
 pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};
 pub use in_flight::Ticket;
 pub use index::{IndexEntry, IndexView, Location, MergedIndex};
+pub use maintenance::{
+    CycleKind, CycleParameters, LogRetention, MaintenanceCycle, MaintenanceError, MaintenanceParameters, RunRecord,
+    Safety, Schedule, Task, TaskStats,
+};
 pub use object::{ObjectId, ObjectIdError, Piece};
 pub use packer::{FinishedPack, Packer};
 pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
@@ -58,6 +65,8 @@ pub use survey::{LostPack, Survey};
 pub const PREFIX_DATA: u8 = 0;
 /// Content prefix of directory listings.
 pub const PREFIX_DIRECTORY: u8 = b'k';
+/// Content prefix of manifests.
+pub const PREFIX_MANIFEST: u8 = manifest::MANIFEST_PREFIX;
 /// Content prefix of the index objects of files.
 pub const PREFIX_INDEX: u8 = b'x';
 

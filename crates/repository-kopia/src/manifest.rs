@@ -49,7 +49,8 @@ pub(crate) struct ManifestRecord {
 
 #[derive(Serialize, Deserialize)]
 struct ManifestContentJson {
-    #[serde(default, deserialize_with = "null_is_default")]
+    /// Must be there, if only as `null`: records that are unknown are not absent.
+    #[serde(deserialize_with = "null_is_default")]
     entries: Vec<ManifestRecord>,
 }
 

@@ -95,7 +95,8 @@ pub struct Piece {
 #[derive(Serialize, Deserialize)]
 struct IndexObjectJson {
     stream: String,
-    #[serde(deserialize_with = "null_is_default", default)]
+    /// Must be there, if only as `null`: a file whose pieces are unknown is not an empty one.
+    #[serde(deserialize_with = "null_is_default")]
     entries: Vec<IndexObjectEntryJson>,
 }
 

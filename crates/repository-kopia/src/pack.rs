@@ -38,6 +38,13 @@ impl PackKind {
     }
 }
 
+/// What the index is to say of a content besides where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) timestamp_seconds: u64,
+    pub(crate) deleted: bool,
+}
+
 /// A pack that is being filled.
 pub(crate) struct OpenPack {
     id: PackId,
@@ -61,7 +68,7 @@ impl OpenPack {
     }
 
     /// Appends one content.
-    pub(crate) fn push(&mut self, sealed: &Sealed, bytes: &[u8], timestamp_seconds: u64, format_version: u8) {
+    pub(crate) fn push(&mut self, sealed: &Sealed, bytes: &[u8], stamp: Stamp, format_version: u8) {
         let location = Location {
             pack: self.id.clone(),
             offset: self.bytes.len() as u32,
@@ -74,8 +81,8 @@ impl OpenPack {
         self.entries.push(IndexEntry {
             content: sealed.content,
             location,
-            timestamp_seconds,
-            deleted: false,
+            timestamp_seconds: stamp.timestamp_seconds,
+            deleted: stamp.deleted,
             format_version,
         });
     }

@@ -8,7 +8,8 @@ use crate::content::Sealed;
 use crate::error::WriteError;
 use crate::in_flight::Ticket;
 use crate::index::IndexEntry;
-use crate::pack::{OpenPack, PackKind, content_timestamp};
+use crate::manifest::MANIFEST_PREFIX;
+use crate::pack::{OpenPack, PackKind, Stamp, content_timestamp};
 use crate::session::{Session, lock};
 
 /// Fills packs with sealed contents, from several threads at once.
@@ -60,6 +61,40 @@ impl<'a> Packer<'a> {
         buffer: impl FnOnce() -> Vec<u8>,
         full: &mut dyn FnMut(FinishedPack) -> Result<(), E>,
     ) -> Result<(), E> {
+        let timestamp = content_timestamp(self.session.repository().clock().now(), replaces);
+        self.append(sealed, bytes, Stamp { timestamp_seconds: timestamp, deleted: false }, buffer, full)
+    }
+
+    /// Appends a content that is moved here from elsewhere: `old` is what the index says of it, `deleted` whether it is
+    /// marked as deleted from now on.
+    ///
+    /// # Errors
+    /// As [`Packer::push`].
+    pub fn push_moved<E: From<WriteError>>(
+        &self,
+        sealed: &Sealed,
+        bytes: &[u8],
+        (old, deleted): (&IndexEntry, bool),
+        buffer: impl FnOnce() -> Vec<u8>,
+        full: &mut dyn FnMut(FinishedPack) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let timestamp_seconds = if old.content.prefix() == MANIFEST_PREFIX && !old.deleted && !deleted {
+            // Other clients replace manifest contents at any time. Their mark on this one must win over its move.
+            old.timestamp_seconds + 1
+        } else {
+            content_timestamp(self.session.repository().clock().now(), Some(old.timestamp_seconds))
+        };
+        self.append(sealed, bytes, Stamp { timestamp_seconds, deleted }, buffer, full)
+    }
+
+    fn append<E: From<WriteError>>(
+        &self,
+        sealed: &Sealed,
+        bytes: &[u8],
+        stamp: Stamp,
+        buffer: impl FnOnce() -> Vec<u8>,
+        full: &mut dyn FnMut(FinishedPack) -> Result<(), E>,
+    ) -> Result<(), E> {
         let repository = self.session.repository();
         let (kind, slot) = match sealed.content.is_metadata() {
             true => (PackKind::Metadata, &self.metadata),
@@ -76,8 +111,7 @@ impl<'a> Packer<'a> {
             *open = Some(OpenPack::new(kind, self.session.id(), &prefix, buffer()).map_err(failed)?);
         }
         if let Some(pack) = open.as_mut() {
-            let timestamp = content_timestamp(repository.clock().now(), replaces);
-            pack.push(sealed, bytes, timestamp, repository.format_version());
+            pack.push(sealed, bytes, stamp, repository.format_version());
         }
         Ok(())
     }

@@ -6,22 +6,22 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use jiff::tz::TimeZone;
-use repository::{Clock, ContentId, DataId, Directory, Identity, Snapshot};
+use repository::{Clock, ContentId, Identity, Snapshot};
 use storage::{Class, ErrorKind, ObjectKey, PutMode, Storage};
 
 use crate::content::{Crypto, Sealer};
 use crate::epoch::View;
-use crate::error::{ContentError, IndexError, OpenError, ReadError, Unsupported};
+use crate::error::{ContentError, IndexError, OpenError, ReadError, WriteError};
 use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, Configuration, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
 use crate::index::{IndexEntry, IndexSets, IndexView, Loaded, Location, load, read_view};
 use crate::json::Base64Bytes;
+use crate::maintenance::Running;
 use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
-use crate::object::{ObjectId, Piece, read_index_object};
 use crate::policy::{self, Policy, PolicyJson};
+use crate::snapshot;
 use crate::supported::{check_supported, check_unlocked, index_sets};
-use crate::{directory, snapshot};
 
 /// Manifest contents read at the same time.
 const READS_IN_FLIGHT: usize = 16;
@@ -100,6 +100,7 @@ pub struct Repository {
     client: Client,
     clock: Arc<dyn Clock>,
     loaded: RwLock<Arc<Loaded>>,
+    running: Running,
 }
 
 impl Repository {
@@ -201,7 +202,16 @@ impl Repository {
         if loaded.blob_count > 0 && loaded.opened_count == 0 {
             return Err(OpenError::ForeignIndex { count: loaded.blob_count });
         }
-        Ok(Self { storage, format, retention, crypto, client, clock, loaded: RwLock::new(Arc::new(loaded)) })
+        Ok(Self {
+            storage,
+            format,
+            retention,
+            crypto,
+            client,
+            clock,
+            loaded: RwLock::new(Arc::new(loaded)),
+            running: Running::default(),
+        })
     }
 
     /// Reads the index anew. Contents and snapshots that others have written since become visible.
@@ -373,75 +383,6 @@ impl Repository {
         self.unseal(content, &entry.location, &mut Vec::from(sealed))
     }
 
-    /// The contents of an object, in order. Index objects on the way are read.
-    ///
-    /// # Errors
-    /// When an index object cannot be read or makes no sense.
-    pub async fn pieces(&self, data: &DataId) -> Result<Vec<Piece>, ReadError> {
-        let object = parse_object(data)?;
-        let mut pieces = Vec::new();
-        let mut open = vec![(object, 0, None)];
-        while let Some((object, offset, length_bytes)) = open.pop() {
-            if object.indirection == 0 {
-                let ObjectId { content, compressed, .. } = object;
-                pieces.push(Piece { content, compressed, offset, length_bytes });
-                continue;
-            }
-            let index_object = ObjectId { indirection: object.indirection - 1, ..object };
-            let bytes = Box::pin(self.object(&index_object.into())).await?;
-            let inner = read_index_object(&object, &bytes)?;
-            open.extend(inner.into_iter().rev().map(|(piece, start, length)| (piece, offset + start, Some(length))));
-        }
-        Ok(pieces)
-    }
-
-    /// Reads an object whole. For directories, links and other small things; files go piece by piece.
-    ///
-    /// # Errors
-    /// When a content behind it cannot be read or has another length than it should.
-    pub async fn object(&self, data: &DataId) -> Result<Vec<u8>, ReadError> {
-        let mut bytes = Vec::new();
-        for piece in self.pieces(data).await? {
-            bytes.extend_from_slice(&self.piece(data, &piece).await?);
-        }
-        Ok(bytes)
-    }
-
-    /// Reads one piece of an object.
-    ///
-    /// # Errors
-    /// When its content cannot be read or has another length than it should.
-    pub async fn piece(&self, data: &DataId, piece: &Piece) -> Result<Vec<u8>, ReadError> {
-        let content = self
-            .content(&piece.content)
-            .await
-            .map_err(|source| ReadError::Content { what: format!("read object {data}"), source })?;
-        self.open_piece(piece, content).map_err(|detail| ReadError::Damaged { what: format!("object {data}"), detail })
-    }
-
-    /// Turns a content into the piece of the file that it holds.
-    ///
-    /// # Errors
-    /// In words, when it does not decompress or has another length than the file says.
-    pub fn open_piece(&self, piece: &Piece, content: Vec<u8>) -> Result<Vec<u8>, String> {
-        let bytes = if piece.compressed { decompress_object(&content)? } else { content };
-        match piece.length_bytes {
-            Some(expected) if expected != bytes.len() as u64 => {
-                Err(format!("content {} has {} bytes instead of {expected}", piece.content, bytes.len()))
-            }
-            _ => Ok(bytes),
-        }
-    }
-
-    /// Reads a directory.
-    ///
-    /// # Errors
-    /// When it cannot be read or makes no sense.
-    pub async fn directory(&self, data: &DataId) -> Result<Directory, ReadError> {
-        let object = parse_object(data)?;
-        directory::read(&object, &self.object(data).await?)
-    }
-
     /// Every manifest, and what could not be read of them.
     ///
     /// # Errors
@@ -547,10 +488,26 @@ impl Repository {
         TimeZone::system()
     }
 
-    /// Checks that the place still holds the repository that was opened, and that nobody upgrades it.
-    pub(crate) async fn is_still_the_same(&self) -> Result<bool, storage::Error> {
-        let stored = self.storage.get(&ObjectKey::new(FORMAT_BLOB)).await?;
-        Ok(stored == self.format.stored)
+    /// Refuses to go on when the place no longer holds the repository that was opened, or somebody upgrades it.
+    pub(crate) async fn refuse_changes(&self) -> Result<(), WriteError> {
+        let replaced = || WriteError::Replaced { address: self.storage.address() };
+        let stored = self
+            .storage
+            .get(&ObjectKey::new(FORMAT_BLOB))
+            .await
+            .map_err(|source| WriteError::Storage { operation: "read kopia.repository again".to_owned(), source })?;
+        if stored != self.format.stored {
+            return Err(replaced());
+        }
+        check_unlocked(&self.format.configuration, &*self.clock).map_err(|_| replaced())
+    }
+
+    pub(crate) fn epoch_parameters(&self) -> &EpochParameters {
+        &self.format.configuration.epoch_parameters
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
     }
 
     /// The epochs as the store has them now.
@@ -559,27 +516,7 @@ impl Repository {
     }
 }
 
-pub(crate) fn parse_object(data: &DataId) -> Result<ObjectId, ReadError> {
-    data.as_str().parse().map_err(|error: crate::object::ObjectIdError| ReadError::Damaged {
-        what: format!("object {data}"),
-        detail: error.to_string(),
-    })
-}
-
 pub(crate) fn policy_of(found: &Manifest) -> Result<PolicyJson, ReadError> {
     serde_json::from_str(found.data.get())
         .map_err(|error| ReadError::Damaged { what: format!("policy {}", found.id), detail: error.to_string() })
-}
-
-/// Opens an object of version 1: the header of a compressor, then its stream.
-pub(crate) fn decompress_object(content: &[u8]) -> Result<Vec<u8>, String> {
-    /// No splitter makes larger pieces, in bytes.
-    const PIECE_BYTES_MAX: usize = 1 << 28;
-    let header = content.first_chunk::<4>().ok_or("its compression header is cut off")?;
-    let header_id = u32::from_be_bytes(*header);
-    let algorithm = codec::compress::Algorithm::from_header_id(header_id)
-        .ok_or_else(|| Unsupported::new("compressor", &format!("{header_id:#x}")).to_string())?;
-    let mut out = Vec::new();
-    codec::compress::decompress(algorithm, content, PIECE_BYTES_MAX, &mut out).map_err(|error| error.to_string())?;
-    Ok(out)
 }

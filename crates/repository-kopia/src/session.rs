@@ -24,7 +24,7 @@ use crate::error::WriteError;
 use crate::in_flight::{InFlight, Ticket};
 use crate::index::{self, IndexEntry, IndexSets, IndexView, legacy};
 use crate::manifest::{MANIFEST_PREFIX, ManifestRecord, write_content};
-use crate::pack::PackKind;
+use crate::pack::{PackKind, content_timestamp};
 use crate::packer::{FinishedPack, Packer};
 use crate::repository::Repository;
 use crate::snapshot;
@@ -86,12 +86,6 @@ impl Repository {
     /// # Errors
     /// When the store fails, part of the index is damaged, or the repository wants object locks.
     pub async fn begin(&self) -> Result<Session<'_>, WriteError> {
-        if let Some(mode) = self.retention_lock() {
-            return Err(WriteError::RetentionLocked { mode: mode.to_owned() });
-        }
-        if let Some(detail) = self.damage().into_iter().next() {
-            return Err(WriteError::DamagedIndex { detail });
-        }
         let mut pack_bytes = HashMap::new();
         for kind in [PackKind::Data, PackKind::Metadata] {
             let mut listing = self.storage().list(&kind.prefix().to_string());
@@ -102,6 +96,24 @@ impl Repository {
             {
                 pack_bytes.insert(PackId::new(object.key.as_str()), object.size_bytes);
             }
+        }
+        self.begin_over(pack_bytes)
+    }
+
+    /// Begins to write without a look at the packs: no content counts as there already. For what is moved or marked.
+    ///
+    /// # Errors
+    /// When part of the index is damaged, or the repository wants object locks.
+    pub fn begin_moving(&self) -> Result<Session<'_>, WriteError> {
+        self.begin_over(HashMap::new())
+    }
+
+    fn begin_over(&self, pack_bytes: HashMap<PackId, u64>) -> Result<Session<'_>, WriteError> {
+        if let Some(mode) = self.retention_lock() {
+            return Err(WriteError::RetentionLocked { mode: mode.to_owned() });
+        }
+        if let Some(detail) = self.damage().into_iter().next() {
+            return Err(WriteError::DamagedIndex { detail });
         }
         let started = self.clock().now();
         let id =
@@ -222,7 +234,7 @@ impl Session<'_> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.refuse_other_repository().await?;
+        self.repository.refuse_changes().await?;
         entries.sort_by_key(|entry| entry.content);
         let version = self.repository.index_version();
         let files: Vec<Vec<u8>> =
@@ -230,7 +242,7 @@ impl Session<'_> {
         if self.repository.index_sets() == IndexSets::Legacy {
             self.write_index_blobs(legacy::INDEX_PREFIX, &self.id, &files).await?;
             // An upgrade to epochs meanwhile may have missed them.
-            return self.refuse_other_repository().await;
+            return self.repository.refuse_changes().await;
         }
         for _ in 0..INDEX_ATTEMPTS {
             if self.write_index(&files).await? {
@@ -238,14 +250,6 @@ impl Session<'_> {
             }
         }
         Err(WriteError::TooSlow { epoch: self.repository.read_view().await?.write_epoch })
-    }
-
-    async fn refuse_other_repository(&self) -> Result<(), WriteError> {
-        match self.repository.is_still_the_same().await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(WriteError::Replaced { address: self.repository.storage().address() }),
-            Err(source) => Err(WriteError::Storage { operation: "read kopia.repository again".to_owned(), source }),
-        }
     }
 
     /// Writes one set of index blobs into the current epoch. False when that epoch was closed meanwhile, so that a
@@ -342,6 +346,24 @@ impl Session<'_> {
     /// Writes manifests, publishes everything uploaded, and ends the session.
     pub(crate) async fn commit(&self, records: Vec<ManifestRecord>) -> Result<(), WriteError> {
         self.write_manifests(records).await?;
+        self.finish().await
+    }
+
+    /// Notes that a content is to be marked as deleted, with the next flush. It stays readable.
+    ///
+    /// Gives the number of entries that wait for the flush.
+    pub fn mark_deleted(&self, entry: &IndexEntry) -> usize {
+        let timestamp_seconds = content_timestamp(self.repository.clock().now(), Some(entry.timestamp_seconds));
+        let mut durable = lock(&self.durable);
+        durable.push(IndexEntry { timestamp_seconds, deleted: true, ..entry.clone() });
+        durable.len()
+    }
+
+    /// Publishes everything uploaded, and ends the session.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn finish(&self) -> Result<(), WriteError> {
         self.flush().await?;
         if let Some(marker) = self.marker.get() {
             self.repository
@@ -353,7 +375,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn write_manifests(&self, records: Vec<ManifestRecord>) -> Result<(), WriteError> {
+    /// Writes one content of manifests and uploads it. Gives its id.
+    pub(crate) async fn write_manifests(&self, records: Vec<ManifestRecord>) -> Result<ContentId, WriteError> {
         let bytes = write_content(records);
         let content = self.repository.content_id(MANIFEST_PREFIX, &bytes);
         let packer = self.packer();
@@ -378,7 +401,7 @@ impl Session<'_> {
         for pack in packs {
             self.upload(pack).await?;
         }
-        Ok(())
+        Ok(content)
     }
 }
 

@@ -5,5 +5,6 @@
 mod backup;
 mod forget;
 mod golden;
+mod maintain;
 mod restore;
 mod verify;

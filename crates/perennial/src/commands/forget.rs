@@ -23,7 +23,7 @@ Examples:
   perennial forget --snapshot 1a2b3c4d --snapshot 5e6f7a8b
 
 Without --keep… the retention of each source's own policy decides. A pinned snapshot always stays. What is forgotten is \
-no longer listed; its data goes when the repository's maintenance finds that nothing needs it.
+no longer listed; its data goes when `perennial maintain --full` finds that nothing needs it, a day later at the earliest.
 
 JSON: {kind: \"forget\", dryRun, kept: [{id, reasons: [text]}], removed: [id]}";
 

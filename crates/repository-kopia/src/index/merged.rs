@@ -174,6 +174,5 @@ impl MergedIndex {
 
 /// The entry that counts of two for one content.
 fn newer(a: IndexEntry, b: IndexEntry) -> IndexEntry {
-    let rank = |entry: &IndexEntry| (entry.timestamp_seconds, !entry.deleted, entry.location.pack.clone());
-    if rank(&a) >= rank(&b) { a } else { b }
+    if a.rank() >= b.rank() { a } else { b }
 }

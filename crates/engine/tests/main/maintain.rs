@@ -1,0 +1,6 @@
+//! Maintenance over a store in memory whose clock is set: what goes, when, and what never does.
+
+mod backlog;
+mod faults;
+mod scenario;
+mod world;
