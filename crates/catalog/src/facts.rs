@@ -367,6 +367,7 @@ fn of_store(kind: ErrorKind, detail: String) -> Location {
         | ErrorKind::AlreadyExists
         | ErrorKind::Truncated
         | ErrorKind::Full
+        | ErrorKind::CannotLock
         | ErrorKind::Misconfigured
         | ErrorKind::Lies
         | ErrorKind::Other => Location::Unknown { detail },
@@ -382,6 +383,8 @@ fn of_open(error: &OpenError, detail: String) -> Location {
         OpenError::NotInitialized { .. }
         | OpenError::NotEmpty { .. }
         | OpenError::BadPassword
+        | OpenError::BadOption(_)
+        | OpenError::PasswordFixed
         | OpenError::ParseFormatBlob(_)
         | OpenError::DamagedBlobcfg(_)
         | OpenError::ParseBlobcfg(_)

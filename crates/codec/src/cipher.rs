@@ -45,11 +45,12 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Both, the default first.
+    pub const ALL: [Self; 2] = [Self::Aes256GcmHmacSha256, Self::ChaCha20Poly1305HmacSha256];
+
     /// The algorithm of an `encryption` field; none for a name that section 3.2 does not list.
     pub fn from_kopia_name(name: &str) -> Option<Self> {
-        [Self::Aes256GcmHmacSha256, Self::ChaCha20Poly1305HmacSha256]
-            .into_iter()
-            .find(|algorithm| algorithm.kopia_name() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.kopia_name() == name)
     }
 
     /// The name in a repository's `encryption` field.

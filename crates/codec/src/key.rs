@@ -35,9 +35,12 @@ pub enum Kdf {
 }
 
 impl Kdf {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Scrypt65536_8_1, Self::Pbkdf2Sha256_600000];
+
     /// The function of a `keyAlgo` field; none for others, `testing-only-insecure` among them, and for an empty name.
     pub fn from_kopia_name(name: &str) -> Option<Self> {
-        [Self::Scrypt65536_8_1, Self::Pbkdf2Sha256_600000].into_iter().find(|kdf| kdf.kopia_name() == name)
+        Self::ALL.into_iter().find(|kdf| kdf.kopia_name() == name)
     }
 
     /// The name in a format blob's `keyAlgo` field.

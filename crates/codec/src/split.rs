@@ -71,6 +71,11 @@ const NAMES: [(&str, Algorithm); 23] = [
 ];
 
 impl Algorithm {
+    /// Every name of section 8.4, aliases last.
+    pub fn kopia_names() -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter().map(|(name, _)| name)
+    }
+
     /// The splitter of a name of section 8.4, the aliases `FIXED` and `DYNAMIC` included; none for others.
     ///
     /// An unknown name in a policy means the repository's splitter; in a repository it is an error.

@@ -75,9 +75,9 @@ pub fn open(shared: &Shared, runner: &Runner, cache: Cache) -> Result<Open, Fail
 }
 
 /// The place for a new repository; a directory is made.
-pub fn place(shared: &Shared, runner: &Runner) -> Result<Store, Failure> {
+pub fn place(layout: Layout, shared: &Shared, runner: &Runner) -> Result<Store, Failure> {
     let address = address(shared)?;
-    let base = address.create(Layout::Kopia, &credentials())?;
+    let base = address.create(layout, &credentials())?;
     layered(base, &address, shared, runner, Cache::Bypass)
 }
 
@@ -87,6 +87,27 @@ pub fn create(store: Store, options: &CreateOptions, shared: &Shared, runner: &R
     let clock = Arc::new(SystemClock);
     let repository = runner.wait(Repository::create(store.storage, &password, options, client, clock))?;
     Ok(Open { repository, calls: store.calls })
+}
+
+/// Replaces the password of the repository that the options and the environment name; gives its address.
+pub fn change_password(new_file: Option<&Path>, shared: &Shared, runner: &Runner) -> Result<String, Failure> {
+    let address = address(shared)?;
+    let base = address.open(Layout::Kopia, &credentials())?;
+    let Store { storage, .. } = layered(base, &address, shared, runner, Cache::Bypass)?;
+    let old = password(shared)?;
+    let new = match new_file {
+        Some(path) => password_of_file(path)?,
+        None => {
+            Password::new(variable("PERENNIAL_NEW_PASSWORD").filter(|value| !value.is_empty()).ok_or_else(|| {
+                Failure::usage(
+                    "no new password is given",
+                    "name a file with --new-password-file, or set PERENNIAL_NEW_PASSWORD",
+                )
+            })?)
+        }
+    };
+    runner.wait(repository_kopia::change_password(&storage, &old, &new, &SystemClock))?;
+    Ok(storage.address())
 }
 
 /// Where the repository is.

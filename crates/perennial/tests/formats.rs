@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use repository_kopia::CreateOptions;
+
 use crate::kopia::Kopia;
-use crate::support::{Place, describe};
+use crate::support::{Place, describe, noise};
 
 /// Repositories that the real kopia wrote.
 fn golden(name: &str) -> PathBuf {
@@ -64,5 +66,89 @@ fn old_versions_and_error_correction_are_shared_with_kopia() {
         let place = Place { password: "correct horse".to_owned(), ..Place::new() };
         copy(&golden(name), &place.path("repo"));
         share(&place);
+    }
+}
+
+/// A repository of ours with these choices, written to once; kopia reads and checks all of it.
+fn check_choices(choices: &[&str], source: &Path) {
+    let place = Place::new();
+    place.run(&[["repository", "create"].as_slice(), choices].concat()).expect(0);
+    place.run(&["backup", source.to_str().unwrap(), "--as", "us@box:/data", "--compression", "zstd"]).expect(0);
+    let kopia = connect(&place);
+    verify_with(&kopia);
+    kopia.run(&["snapshot", "restore", "us@box:/data", &place.text("theirs")]);
+    for file in ["hello.txt", "words", "noise"] {
+        let restored = fs::read(place.path("theirs").join(file)).unwrap();
+        assert!(restored == fs::read(source.join(file)).unwrap(), "{choices:?} {file}");
+    }
+    place.run(&["verify", "--read-percent", "100"]).expect(0);
+}
+
+/// Small, and yet cut into pieces by the finer splitters.
+fn plant_small(place: &Place) -> PathBuf {
+    let source = place.path("small");
+    fs::create_dir_all(source.join("empty")).unwrap();
+    fs::write(source.join("hello.txt"), "hello\n").unwrap();
+    fs::write(source.join("words"), "so compressible ".repeat(10_000)).unwrap();
+    fs::write(source.join("noise"), noise(700_000)).unwrap();
+    source
+}
+
+/// Each splitter once, and with them by turns each hash, cipher, version, key derivation, and some error correction.
+#[test]
+fn every_choice_for_a_new_repository_is_kopias() {
+    let planted = Place::new();
+    let source = plant_small(&planted);
+    let splitters = CreateOptions::splitters();
+    let (hashes, encryptions) = (CreateOptions::hashes(), CreateOptions::encryptions());
+    let derivations = CreateOptions::key_derivations();
+    let rows = splitters.iter().enumerate().map(|(row, splitter)| {
+        let (version, percent) = [("1", "0"), ("2", "2"), ("3", "10"), ("3", "0"), ("2", "1"), ("3", "100")][row % 6];
+        [
+            ("--object-splitter", *splitter),
+            ("--block-hash", hashes[row % hashes.len()]),
+            ("--encryption", encryptions[row / hashes.len() % encryptions.len()]),
+            ("--format-version", version),
+            ("--ecc-overhead-percent", percent),
+            ("--format-block-key-derivation-algorithm", derivations[row % 2]),
+            ("--max-pack-size-mb", ["20", "10", "120"][row % 3]),
+        ]
+    });
+    for row in rows {
+        let choices: Vec<&str> = row.iter().flat_map(|(option, value)| [*option, *value]).collect();
+        check_choices(&choices, &source);
+    }
+}
+
+#[test]
+fn new_repositories_of_every_kind_are_shared_with_kopia() {
+    for choices in [["--format-version", "1"], ["--ecc-overhead-percent", "5"]] {
+        let place = Place::new();
+        place.run(&[["repository", "create"].as_slice(), &choices].concat()).expect(0);
+        share(&place);
+    }
+    let place = Place::new();
+    place.run(&["repository", "create", "--format-version", "1"]).expect(0);
+    let shards = fs::read_to_string(place.path("repo/.shards")).unwrap();
+    assert_eq!(shards, "{\"default\":[3,3],\"maxNonShardedLength\":20}\n");
+}
+
+#[test]
+fn choices_that_the_format_does_not_have_are_refused_with_a_hint() {
+    for (choices, words) in [
+        (
+            ["--format-version", "1", "--ecc-overhead-percent", "2"].as_slice(),
+            "format version 1 has no error correction",
+        ),
+        (&["--retention-mode", "COMPLIANCE", "--retention-period", "1h"], "a day at least"),
+        (&["--retention-mode", "COMPLIANCE", "--retention-period", "24h"], "cannot lock objects"),
+        (&["--block-hash", "MD5"], "BLAKE2B-256-128"),
+        (&["--retention-mode", "COMPLIANCE"], "--retention-period"),
+    ] {
+        let place = Place::new();
+        let ran = place.run(&[["repository", "create"].as_slice(), choices].concat());
+        assert_ne!(ran.code, Some(0), "{choices:?}");
+        assert!(ran.stderr.contains(words), "{choices:?}: {}", ran.stderr);
+        assert!(!place.path("repo/kopia.repository.f").exists(), "{choices:?}");
     }
 }

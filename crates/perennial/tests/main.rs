@@ -10,6 +10,7 @@ mod interleave;
 mod interrupt;
 mod kills;
 mod kopia;
+mod locks;
 mod maintain;
 mod peers;
 mod s3;

@@ -74,24 +74,17 @@ fn kopia_maintains_what_we_wrote_and_it_still_restores() {
 }
 
 #[test]
-fn the_choices_of_a_new_repository_are_kopias_too() {
-    for (hash, encryption, splitter) in [
-        ("BLAKE3-256", "CHACHA20-POLY1305-HMAC-SHA256", "DYNAMIC-128K-BUZHASH"),
-        ("BLAKE3-256-128", "AES256-GCM-HMAC-SHA256", "DYNAMIC-1M-BUZHASH"),
-    ] {
-        let place = Place::new();
-        let choices = ["--hash", hash, "--encryption", encryption, "--splitter", splitter];
-        place.run(&[["repository", "create"].as_slice(), &choices].concat()).expect(0);
-        let source = place.plant("source");
-        for compression in ["zstd-fastest", "s2-default", "gzip", "zstd"] {
-            let identity = format!("{compression}@box:/data");
-            place.run(&["backup", "source", "--as", &identity, "--compression", compression]).expect(0);
-        }
-        let kopia = kopia_on(&place);
-        kopia.run(&["content", "verify", "--full", "--download-percent=100"]);
-        kopia.run(&["snapshot", "verify", "--verify-files-percent=100"]);
-        assert_eq!(roots(&kopia).len(), 4, "{hash}");
-        place.run(&["restore", "latest", "out", "--source", "zstd@box:/data"]).expect(0);
-        assert_eq!(describe(&place.path("out")), describe(&source));
+fn every_compressor_in_use_is_kopias() {
+    let place = Place::created();
+    let source = place.plant("source");
+    for compression in ["zstd-fastest", "s2-default", "gzip", "zstd"] {
+        let identity = format!("{compression}@box:/data");
+        place.run(&["backup", "source", "--as", &identity, "--compression", compression]).expect(0);
     }
+    let kopia = kopia_on(&place);
+    kopia.run(&["content", "verify", "--full", "--download-percent=100"]);
+    kopia.run(&["snapshot", "verify", "--verify-files-percent=100"]);
+    assert_eq!(roots(&kopia).len(), 4);
+    place.run(&["restore", "latest", "out", "--source", "zstd@box:/data"]).expect(0);
+    assert_eq!(describe(&place.path("out")), describe(&source));
 }

@@ -168,3 +168,22 @@ fn shells_get_their_scripts() {
         assert!(script.contains("snapshots") && script.contains("read-percent"), "{shell}");
     }
 }
+
+#[test]
+fn a_password_is_changed_and_kopia_knows_the_new_one_only() {
+    let place = Place::created();
+    let source = place.plant("source");
+    place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
+    fs::write(place.path("new"), "another password\n").unwrap();
+    place.run(&["repository", "password", "--new-password-file", "new"]).expect(0);
+    assert_ne!(place.run(&["snapshots", "--all"]).code, Some(0));
+    let place = Place { password: "another password".to_owned(), ..place };
+    place.run(&["restore", "latest", "out"]).expect(0);
+    assert_eq!(describe(&place.path("out")), describe(&source));
+    let kopia = crate::kopia::Kopia::on(&place);
+    kopia.run(&["repository", "connect", "filesystem", &format!("--path={}", place.text("repo"))]);
+    kopia.run(&["content", "verify", "--full", "--download-percent=100"]);
+    fs::write(place.path("bad"), " blank\n").unwrap();
+    let refused = place.run(&["repository", "password", "--new-password-file", "bad"]);
+    assert!(refused.stderr.contains("white space"), "{}", refused.stderr);
+}

@@ -17,6 +17,23 @@ impl Unsupported {
     }
 }
 
+/// A choice for a new repository that the format does not have, or not together with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadOption {
+    /// Not a percentage.
+    #[error("error correction may add 0 to 100 percent")]
+    EccOverhead,
+    /// An index of version 1 cannot tell the lengths that error correction makes.
+    #[error("format version 1 has no error correction")]
+    EccInVersion1,
+    /// Kopia refuses others.
+    #[error("a pack may be 10 to 120 MiB long")]
+    PackSize,
+    /// Kopia refuses others.
+    #[error("new objects are locked for a day at least")]
+    RetentionPeriod,
+}
+
 /// Opening or creating a repository went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -51,6 +68,12 @@ pub enum OpenError {
     /// The password cannot be used for a new repository.
     #[error("a password must not be empty and must not begin or end with white space")]
     BadPassword,
+    /// The repository's keys hang on its password.
+    #[error("the password of this repository cannot be changed: its keys are derived from it (format version 1)")]
+    PasswordFixed,
+    /// The new repository cannot be what was asked for.
+    #[error(transparent)]
+    BadOption(#[from] BadOption),
     /// `kopia.repository` is no format blob.
     #[error("kopia.repository is damaged: it does not parse")]
     ParseFormatBlob(#[source] serde_json::Error),
@@ -91,9 +114,12 @@ impl OpenError {
     pub fn class(&self) -> Class {
         match self {
             Self::Storage { source, .. } => source.class(),
-            Self::NotInitialized { .. } | Self::NotEmpty { .. } | Self::WrongPassword | Self::BadPassword => {
-                Class::Blocked
-            }
+            Self::NotInitialized { .. }
+            | Self::NotEmpty { .. }
+            | Self::WrongPassword
+            | Self::BadPassword
+            | Self::PasswordFixed
+            | Self::BadOption(_) => Class::Blocked,
             Self::ParseFormatBlob(_) | Self::DamagedBlobcfg(_) | Self::ParseBlobcfg(_) => Class::Damaged,
             Self::DeriveKey(_) => Class::Bug,
             Self::Unsupported(_) => Class::Blocked,
@@ -116,7 +142,14 @@ impl OpenError {
                 Some("check the password; if it is right, kopia.repository is damaged: put a copy of it back")
             }
             Self::BadPassword => Some("choose another password"),
-            Self::ParseFormatBlob(_) | Self::DamagedBlobcfg(_) | Self::ParseBlobcfg(_) => {
+            Self::BadOption(BadOption::EccInVersion1) => Some("choose version 2 or 3, or leave error correction out"),
+            Self::BadOption(_) => Some("choose another value"),
+            Self::PasswordFixed => Some("make a new repository and back up to that one"),
+            Self::DamagedBlobcfg(_) => Some(
+                "if a change of the password was cut off, run `perennial repository password` again with the same two \
+                 passwords; else put a copy of this object back, from a replica or an older version of the bucket",
+            ),
+            Self::ParseFormatBlob(_) | Self::ParseBlobcfg(_) => {
                 Some("put a copy of this object back, from a replica or an older version of the bucket")
             }
             Self::DeriveKey(_) => None,
@@ -381,12 +414,6 @@ pub enum WriteError {
     /// The epochs could not be read, or the index not be searched.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The repository asks for object locks, which a new blob would lack.
-    #[error("the repository wants its blobs locked ({mode}), which is not supported for writing")]
-    RetentionLocked {
-        /// The mode asked for.
-        mode: String,
-    },
     /// The format blob changed under us: the repository was replaced or is being upgraded.
     #[error("the repository at {address} is no longer the one that was opened")]
     Replaced {
@@ -422,7 +449,7 @@ impl WriteError {
             Self::ReadsBackDifferently { .. } => Class::Blocked,
             Self::TooSlow { .. } => Class::Retry,
             Self::Index(error) => error.class(),
-            Self::RetentionLocked { .. } | Self::Replaced { .. } | Self::ClockSkew { .. } => Class::Blocked,
+            Self::Replaced { .. } | Self::ClockSkew { .. } => Class::Blocked,
             Self::Read(error) => error.class(),
             Self::DamagedIndex { .. } => Class::Damaged,
             Self::GivenUp => Class::Bug,
@@ -437,7 +464,6 @@ impl WriteError {
             Self::ReadsBackDifferently { .. } => Some("test this machine's memory before using it for backups"),
             Self::TooSlow { .. } => Some("try again"),
             Self::Index(error) => error.hint(),
-            Self::RetentionLocked { .. } => Some("back up with kopia, or switch the object lock off"),
             Self::Replaced { .. } => Some("check who wiped or upgraded it; then run again"),
             Self::Read(error) => error.hint(),
             Self::DamagedIndex { .. } => Some(

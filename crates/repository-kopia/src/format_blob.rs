@@ -6,6 +6,7 @@ use codec::cipher::{open_aes256_gcm, random_bytes, seal_aes256_gcm};
 use codec::key::{Kdf, hkdf_sha256, hmac_sha256};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use storage::LockMode;
 
 use crate::error::{OpenError, Unsupported};
 use crate::json::{self, Base64Bytes, is_default};
@@ -73,6 +74,14 @@ pub(crate) struct FormatBlobJson {
     encryption: String,
     #[serde(default)]
     encrypted_block_format: Base64Bytes,
+}
+
+impl FormatBlobJson {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("the record has string keys");
+        bytes.push(b'\n');
+        bytes
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -218,9 +227,9 @@ fn derive(root: &[u8], unique_id: &[u8], purpose: &[u8]) -> [u8; 32] {
 
 impl FormatBlob {
     /// Makes the configuration of a new repository and locks it.
-    pub(crate) fn create(configuration: Configuration, password: &Password) -> Result<Self, codec::Error> {
+    pub(crate) fn create(configuration: Configuration, kdf: Kdf, password: &Password) -> Result<Self, codec::Error> {
         let unique_id = random_bytes::<SECRET_BYTES>()?.to_vec();
-        let format_key = Kdf::Scrypt65536_8_1.derive(password.0.trim().as_bytes(), &unique_id)?;
+        let format_key = kdf.derive(password.0.trim().as_bytes(), &unique_id)?;
         let (key, associated_data) = blob_keys(&format_key, &unique_id);
         let plain = json::to_vec(&EncryptedFormatJson { format: configuration.clone() });
         let record = FormatBlobJson {
@@ -228,13 +237,11 @@ impl FormatBlob {
             build_version: format!("perennial {}", env!("CARGO_PKG_VERSION")),
             build_info: "perennial".to_owned(),
             unique_id: Base64Bytes(unique_id.clone()),
-            key_algo: Kdf::Scrypt65536_8_1.kopia_name().to_owned(),
+            key_algo: kdf.kopia_name().to_owned(),
             encryption: BLOB_ENCRYPTION.to_owned(),
             encrypted_block_format: Base64Bytes(seal_aes256_gcm(&key, &associated_data, &plain)?),
         };
-        let mut stored = serde_json::to_vec_pretty(&record).expect("the record has string keys");
-        stored.push(b'\n');
-        Ok(Self { unique_id, configuration, stored, format_key })
+        Ok(Self { unique_id, configuration, stored: record.to_bytes(), format_key })
     }
 
     /// Unlocks the bytes of `kopia.repository`.
@@ -262,10 +269,27 @@ impl FormatBlob {
         Err(OpenError::WrongPassword)
     }
 
-    /// `kopia.blobcfg` of a repository without retention locks.
-    pub(crate) fn seal_empty_blobcfg(&self) -> Result<Vec<u8>, codec::Error> {
+    /// The same repository under another password. The key derivation stays.
+    pub(crate) fn with_password(&self, password: &Password) -> Result<Self, OpenError> {
+        let mut record: FormatBlobJson = serde_json::from_slice(&self.stored).map_err(OpenError::ParseFormatBlob)?;
+        let kdf = Kdf::from_kopia_name(&record.key_algo)
+            .ok_or_else(|| Unsupported::new("key derivation", &record.key_algo))?;
+        let derived = kdf.derive(password.0.trim().as_bytes(), &self.unique_id);
+        let format_key = derived.map_err(OpenError::DeriveKey)?;
+        let (key, associated_data) = blob_keys(&format_key, &self.unique_id);
+        // What stands in the configuration beside what is known here stays.
+        let (old_key, old_associated_data) = blob_keys(&self.format_key, &self.unique_id);
+        let sealed = &record.encrypted_block_format.0;
+        let plain = open_aes256_gcm(&old_key, &old_associated_data, sealed).map_err(OpenError::DeriveKey)?;
+        let sealed = seal_aes256_gcm(&key, &associated_data, &plain).map_err(OpenError::DeriveKey)?;
+        record.encrypted_block_format = Base64Bytes(sealed);
+        Self::open(&record.to_bytes(), password)
+    }
+
+    /// `kopia.blobcfg`.
+    pub(crate) fn seal_blobcfg(&self, retention: &BlobRetention) -> Result<Vec<u8>, codec::Error> {
         let (key, associated_data) = blob_keys(&self.format_key, &self.unique_id);
-        seal_aes256_gcm(&key, &associated_data, b"{}")
+        seal_aes256_gcm(&key, &associated_data, &json::to_vec(retention))
     }
 
     /// The retention locks that `kopia.blobcfg` asks for.
@@ -302,12 +326,22 @@ impl FormatBlob {
 }
 
 /// Object-lock settings for new blobs.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BlobRetention {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) retention_mode: String,
     /// Nanoseconds.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) retention_period: i64,
+}
+
+impl BlobRetention {
+    pub(crate) fn new(retention: Option<(LockMode, SignedDuration)>) -> Self {
+        let Some((mode, period)) = retention else { return Self::default() };
+        let retention_period = i64::try_from(period.as_nanos()).unwrap_or(i64::MAX);
+        Self { retention_mode: mode.s3_name().to_owned(), retention_period }
+    }
 }
 
 #[cfg(test)]

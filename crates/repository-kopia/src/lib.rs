@@ -16,7 +16,9 @@
 //! Control blobs that are written again under the same name: `kopia.maintenance`, by maintenance.
 
 mod blob;
+mod blob_lock;
 mod content;
+mod create;
 mod directory;
 mod epoch;
 mod error;
@@ -33,6 +35,7 @@ mod manifest;
 mod object;
 mod pack;
 mod packer;
+mod password;
 mod policy;
 mod read;
 mod records;
@@ -44,7 +47,8 @@ mod supported;
 mod survey;
 
 pub use content::{Sealed, Sealer};
-pub use error::{ContentError, IndexError, OpenError, ReadError, Unsupported, WriteError};
+pub use create::{CreateOptions, PACK_BYTES, VERSION_DEFAULT, VERSIONS};
+pub use error::{BadOption, ContentError, IndexError, OpenError, ReadError, Unsupported, WriteError};
 pub use format_blob::Password;
 pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};
 pub use in_flight::Ticket;
@@ -55,8 +59,9 @@ pub use maintenance::{
 };
 pub use object::{ObjectId, ObjectIdError, Piece};
 pub use packer::{FinishedPack, Packer};
+pub use password::change_password;
 pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
-pub use repository::{Client, CreateOptions, Description, Listing, Repository};
+pub use repository::{Client, Description, Listing, Repository};
 pub use retention::{Retention, Verdict, retain};
 pub use session::{Checkpoint, Reservation, Session};
 pub use survey::{LostPack, Survey};

@@ -5,18 +5,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use repository::{Clock, ContentId, Identity, Snapshot};
-use storage::{Class, ErrorKind, ObjectKey, PutMode, Storage};
+use storage::{Class, ErrorKind, LockMode, ObjectKey, PutMode, Storage};
 
+use crate::blob_lock::BlobLocks;
 use crate::content::{Crypto, Sealer};
 use crate::epoch::View;
 use crate::error::{ContentError, IndexError, OpenError, ReadError, WriteError};
 use crate::format_blob::{
-    BLOBCFG_BLOB, BlobRetention, Configuration, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
+    BLOBCFG_BLOB, BlobRetention, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
 use crate::index::{IndexEntry, IndexSets, IndexView, Loaded, Location, load, read_view};
-use crate::json::Base64Bytes;
 use crate::maintenance::Running;
 use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
 use crate::policy::{self, Policy, PolicyJson};
@@ -35,27 +36,6 @@ pub struct Client {
     pub hostname: String,
 }
 
-/// What a new repository is made of. The default is what Kopia's own command makes.
-#[derive(Clone, Debug)]
-pub struct CreateOptions {
-    /// Content hash, by Kopia's name.
-    pub hash: String,
-    /// Content encryption, by Kopia's name.
-    pub encryption: String,
-    /// Splitter, by Kopia's name.
-    pub splitter: String,
-}
-
-impl Default for CreateOptions {
-    fn default() -> Self {
-        Self {
-            hash: "BLAKE2B-256-128".to_owned(),
-            encryption: "AES256-GCM-HMAC-SHA256".to_owned(),
-            splitter: "DYNAMIC-4M-BUZHASH".to_owned(),
-        }
-    }
-}
-
 /// What a repository is made of, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -69,6 +49,10 @@ pub struct Description {
     pub encryption: String,
     /// Splitter.
     pub splitter: String,
+    /// How much parity may add, in percent; 0 without error correction.
+    pub ecc_overhead_percent: u32,
+    /// How new blobs are locked, and for how long.
+    pub retention: Option<(LockMode, SignedDuration)>,
     /// Size at which a pack is closed, in bytes.
     pub max_pack_bytes: u64,
     /// Index blobs in use.
@@ -95,7 +79,7 @@ pub struct Listing {
 pub struct Repository {
     storage: Arc<dyn Storage>,
     format: FormatBlob,
-    retention: BlobRetention,
+    locks: BlobLocks,
     crypto: Crypto,
     client: Client,
     clock: Arc<dyn Clock>,
@@ -104,59 +88,6 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes a new repository in an empty place, with Kopia's first policies, and opens it.
-    ///
-    /// The format blob is written last and only if there is none, so two creations at once cannot both succeed where the
-    /// store can tell.
-    ///
-    /// # Errors
-    /// When the place holds anything, the password cannot be used, an option is unknown, or the store fails.
-    pub async fn create(
-        storage: Arc<dyn Storage>,
-        password: &Password,
-        options: &CreateOptions,
-        client: Client,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, OpenError> {
-        if password.is_empty() || password.has_outer_white_space() {
-            return Err(OpenError::BadPassword);
-        }
-        let failed = |operation| move |source| OpenError::Storage { operation, source };
-        if let Some(found) = storage.list("").next().await {
-            let found = found.map_err(failed("look for what is already there"))?.key.to_string();
-            return Err(OpenError::NotEmpty { address: storage.address(), found });
-        }
-        let random = || codec::cipher::random_bytes::<32>().map(|bytes| Base64Bytes(bytes.to_vec()));
-        let configuration = Configuration {
-            hash: options.hash.clone(),
-            encryption: options.encryption.clone(),
-            ecc: String::new(),
-            ecc_overhead_percent: 0,
-            secret: random().map_err(OpenError::DeriveKey)?,
-            master_key: random().map_err(OpenError::DeriveKey)?,
-            version: 3,
-            max_pack_size: PACK_BYTES_DEFAULT,
-            index_version: 2,
-            epoch_parameters: EpochParameters::standard(),
-            enable_password_change: true,
-            splitter: options.splitter.clone(),
-            upgrade_lock: None,
-            required_features: None,
-        };
-        check_supported(&configuration)?;
-        let format = FormatBlob::create(configuration, password).map_err(OpenError::DeriveKey)?;
-        let blobcfg = format.seal_empty_blobcfg().map_err(OpenError::DeriveKey)?;
-        for (name, bytes) in [(BLOBCFG_BLOB, blobcfg), (FORMAT_BLOB, format.stored.clone())] {
-            storage
-                .put(&ObjectKey::new(name), Bytes::from(bytes), PutMode::IfAbsent)
-                .await
-                .map_err(failed("write kopia.blobcfg and kopia.repository"))?;
-        }
-        let created = Self::load(storage, format, BlobRetention::default(), client, clock).await?;
-        created.write_first_records().await.map_err(|error| OpenError::FirstRecords(Box::new(error)))?;
-        Ok(created)
-    }
-
     /// Opens the repository in `storage`.
     ///
     /// Index blobs that are damaged do not prevent it: see [`Repository::damage`].
@@ -187,17 +118,18 @@ impl Repository {
             Err(error) if error.kind == ErrorKind::NotFound => BlobRetention::default(),
             Err(error) => return Err(failed("read kopia.blobcfg")(error)),
         };
-        Self::load(storage, format, retention, client, clock).await
+        Self::load(storage, format, &retention, client, clock).await
     }
 
-    async fn load(
+    pub(crate) async fn load(
         storage: Arc<dyn Storage>,
         format: FormatBlob,
-        retention: BlobRetention,
+        retention: &BlobRetention,
         client: Client,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let crypto = Crypto::new(&format.configuration)?;
+        let locks = BlobLocks::new(retention)?;
         let loaded = load(&*storage, &crypto, index_sets(&format.configuration)).await?;
         if loaded.blob_count > 0 && loaded.opened_count == 0 {
             return Err(OpenError::ForeignIndex { count: loaded.blob_count });
@@ -205,7 +137,7 @@ impl Repository {
         Ok(Self {
             storage,
             format,
-            retention,
+            locks,
             crypto,
             client,
             clock,
@@ -253,6 +185,8 @@ impl Repository {
             hash: configuration.hash.clone(),
             encryption: configuration.encryption.clone(),
             splitter: self.splitter_name().to_owned(),
+            ecc_overhead_percent: if configuration.ecc.is_empty() { 0 } else { configuration.ecc_overhead_percent },
+            retention: self.locks.period(),
             max_pack_bytes: self.max_pack_bytes(),
             index_blob_count: loaded.blob_count,
             content_count: loaded.index.len(),
@@ -302,8 +236,9 @@ impl Repository {
         &self.format
     }
 
-    pub(crate) fn retention_lock(&self) -> Option<&str> {
-        Some(self.retention.retention_mode.as_str()).filter(|mode| !mode.is_empty())
+    /// Writes a blob of this repository, locked where `kopia.blobcfg` asks for it. Every write goes through here.
+    pub(crate) async fn put_blob(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), storage::Error> {
+        self.locks.put(&*self.storage, key, body, mode, self.clock.now()).await
     }
 
     /// A key of 32 bytes for one purpose, derived from the repository's secrets. The same for every client.

@@ -84,7 +84,7 @@ impl Repository {
     /// Begins to write. Lists the packs, so that nothing is built on contents whose pack is gone.
     ///
     /// # Errors
-    /// When the store fails, part of the index is damaged, or the repository wants object locks.
+    /// When the store fails, or part of the index is damaged.
     pub async fn begin(&self) -> Result<Session<'_>, WriteError> {
         let mut pack_bytes = HashMap::new();
         for kind in [PackKind::Data, PackKind::Metadata] {
@@ -109,9 +109,6 @@ impl Repository {
     }
 
     fn begin_over(&self, pack_bytes: HashMap<PackId, u64>) -> Result<Session<'_>, WriteError> {
-        if let Some(mode) = self.retention_lock() {
-            return Err(WriteError::RetentionLocked { mode: mode.to_owned() });
-        }
         if let Some(detail) = self.damage().into_iter().next() {
             return Err(WriteError::DamagedIndex { detail });
         }
@@ -192,8 +189,7 @@ impl Session<'_> {
         self.marker.get_or_try_init(|| self.write_marker()).await?;
         let body = Bytes::from(pack.bytes);
         self.repository
-            .storage()
-            .put(&ObjectKey::new(pack.id.as_str()), body.clone(), PutMode::Replace)
+            .put_blob(&ObjectKey::new(pack.id.as_str()), body.clone(), PutMode::Replace)
             .await
             .map_err(|source| WriteError::Storage { operation: format!("upload pack {}", pack.id), source })?;
         lock(&self.durable).extend(pack.entries);
@@ -215,9 +211,8 @@ impl Session<'_> {
             .seal(self.repository.crypto())
             .map_err(|source| WriteError::SealBlob { blob: "session marker", source })?;
         let failed = |source| WriteError::Storage { operation: "write the session marker".to_owned(), source };
-        let storage = self.repository.storage();
-        storage.put(&key, Bytes::from(bytes), PutMode::Replace).await.map_err(failed)?;
-        let written = storage.stat(&key).await.map_err(failed)?.modified;
+        self.repository.put_blob(&key, Bytes::from(bytes), PutMode::Replace).await.map_err(failed)?;
+        let written = self.repository.storage().stat(&key).await.map_err(failed)?.modified;
         let skew_seconds = written.duration_since(now).as_secs();
         if skew_seconds.abs() > CLOCK_SKEW_SECONDS_MAX {
             return Err(WriteError::ClockSkew { skew_seconds });
@@ -282,8 +277,7 @@ impl Session<'_> {
             let (key, bytes) = blob::seal(self.repository.crypto(), prefix, Some(suffix), file)
                 .map_err(|source| WriteError::SealBlob { blob: "index blob", source })?;
             self.repository
-                .storage()
-                .put(&key, Bytes::from(bytes), PutMode::Replace)
+                .put_blob(&key, Bytes::from(bytes), PutMode::Replace)
                 .await
                 .map_err(|source| WriteError::Storage { operation: format!("write index blob {key}"), source })?;
             written.push(key);

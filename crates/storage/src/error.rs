@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Unreachable,
     /// No space, quota.
     Full,
+    /// An object was to be locked, and the store or the bucket knows no locks.
+    CannotLock,
     /// The address or the settings make no sense, or the store refuses the request for good.
     Misconfigured,
     /// The store broke its contract: wrong bytes, a lost write, a listing that ends early.
@@ -58,9 +60,11 @@ impl Error {
     pub fn class(&self) -> Class {
         match self.kind {
             ErrorKind::Unreachable | ErrorKind::Other => Class::Retry,
-            ErrorKind::StoreMissing | ErrorKind::AccessDenied | ErrorKind::Full | ErrorKind::Misconfigured => {
-                Class::Blocked
-            }
+            ErrorKind::StoreMissing
+            | ErrorKind::AccessDenied
+            | ErrorKind::Full
+            | ErrorKind::CannotLock
+            | ErrorKind::Misconfigured => Class::Blocked,
             ErrorKind::NotFound | ErrorKind::Truncated | ErrorKind::Lies => Class::Damaged,
             ErrorKind::AlreadyExists => Class::Blocked,
         }
@@ -81,6 +85,9 @@ impl Error {
                 Some("check that the store answers at this address; the run can be repeated at any time")
             }
             ErrorKind::Full => Some("make room in the store; what is already there is still good"),
+            ErrorKind::CannotLock => Some(
+                "the repository wants new objects locked: keep it in a bucket with object lock, or switch its retention off",
+            ),
             ErrorKind::Misconfigured => Some("check the store's address and settings"),
             ErrorKind::Lies => Some("do not use this store for backups: it does not keep what it acknowledges"),
             ErrorKind::Other => None,

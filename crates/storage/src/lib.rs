@@ -75,6 +75,39 @@ pub enum PutMode {
     IfAbsent,
 }
 
+/// How firmly an object is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Those with a special right can delete the object or shorten the lock.
+    Governance,
+    /// Nobody can.
+    Compliance,
+}
+
+impl LockMode {
+    /// The mode of S3's word for it, which is Kopia's too.
+    pub fn from_s3_name(name: &str) -> Option<Self> {
+        [Self::Governance, Self::Compliance].into_iter().find(|mode| mode.s3_name() == name)
+    }
+
+    /// S3's word for it.
+    pub fn s3_name(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
+}
+
+/// Until when an object must not change or go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectLock {
+    /// How firmly.
+    pub mode: LockMode,
+    /// Until when.
+    pub until: Timestamp,
+}
+
 /// A place that keeps named objects.
 ///
 /// The contract, checked by the conformance suite:
@@ -92,6 +125,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Writes one object whole.
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error>;
+
+    /// Writes one object whole and locks this version of it. A store that knows no locks refuses: [`ErrorKind::CannotLock`].
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        let _ = (body, mode);
+        let detail = format!("this kind of store cannot lock objects ({})", lock.mode.s3_name());
+        Err(Error { kind: ErrorKind::CannotLock, operation: format!("put {key}"), address: self.address(), detail })
+    }
 
     /// Reads one object whole.
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error>;

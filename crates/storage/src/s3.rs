@@ -14,6 +14,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,10 +24,12 @@ use jiff::Timestamp;
 use opendal::{EntryMode, Lister, OperationContext, Operator};
 
 use crate::address::S3Credentials;
-use crate::{Error, ErrorKind, Object, ObjectKey, PutMode, Storage};
+use crate::{Error, ErrorKind, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
+mod lock;
 mod transport;
 
+use lock::Signer;
 use transport::{Failure, Transport};
 
 /// For a reply to anything, however small: servers under load answer late.
@@ -70,6 +73,8 @@ pub enum Certificate {
 /// A bucket, or the part of it below a prefix.
 pub struct S3Storage {
     operator: Operator,
+    transport: Transport,
+    signer: Arc<Signer>,
     prefix: String,
     address: String,
     secrets: Vec<String>,
@@ -109,9 +114,9 @@ impl S3Storage {
         }
         let transport = Transport::new(address).map_err(misconfigured)?;
         let operator = Operator::new(builder).map_err(|error| misconfigured(error.message().to_owned()))?;
-        let context = OperationContext::new().with_http_transport(opendal::HttpTransporter::new(transport));
-        let prefix = address.prefix.clone();
-        Ok(Self { operator: operator.with_context(context), prefix, address: text, secrets })
+        let operator = operator.with_context(context(transport.clone()));
+        let signer = Arc::new(Signer::new(&address.region, credentials));
+        Ok(Self { operator, transport, signer, prefix: address.prefix.clone(), address: text, secrets })
     }
 
     fn error(&self, operation: &str, kind: ErrorKind, detail: impl Into<String>) -> Error {
@@ -177,14 +182,42 @@ impl S3Storage {
         self.run(operation, OPERATION_TIMEOUT, self.operator.lister_options(prefix, options)).await
     }
 
-    async fn put_with(&self, operation: &str, path: &str, body: Bytes, if_not_exists: bool) -> Result<(), Error> {
+    async fn put_with(
+        &self,
+        operation: &str,
+        path: &str,
+        body: Bytes,
+        if_not_exists: bool,
+        operator: &Operator,
+    ) -> Result<(), Error> {
         let time_out = transfer_timeout(body.len() as u64);
         let options = opendal::options::WriteOptions { if_not_exists, ..Default::default() };
-        match self.run(operation, time_out, self.operator.write_options(path, body, options)).await {
+        match self.run(operation, time_out, operator.write_options(path, body, options)).await {
             Ok(_) => Ok(()),
             // Of a put, only the bucket can be missing.
             Err(error) if error.kind == ErrorKind::NotFound => Err(Error { kind: ErrorKind::StoreMissing, ..error }),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn put_through(&self, operator: &Operator, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
+        let operation = format!("put {key}");
+        let path = self.path(&operation, key)?;
+        if mode == PutMode::Replace {
+            return self.put_with(&operation, &path, body, false, operator).await;
+        }
+        // A missing bucket looks like a missing object here; the put itself tells them apart.
+        match self.run(&operation, OPERATION_TIMEOUT, self.operator.stat(&path)).await {
+            Ok(_) => return Err(self.error(&operation, ErrorKind::AlreadyExists, "the name is taken")),
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match self.put_with(&operation, &path, body.clone(), true, operator).await {
+            // The one answer of a server that knows no conditions; it was looked up just now.
+            Err(error) if error.detail.contains(transport::NOT_IMPLEMENTED) => {
+                self.put_with(&operation, &path, body, false, operator).await
+            }
+            other => other,
         }
     }
 
@@ -205,6 +238,10 @@ impl S3Storage {
     }
 }
 
+fn context(transport: Transport) -> OperationContext {
+    OperationContext::new().with_http_transport(opendal::HttpTransporter::new(transport))
+}
+
 fn transfer_timeout(size_bytes: u64) -> Duration {
     OPERATION_TIMEOUT + Duration::from_secs(size_bytes / SLOWEST_BYTES_PER_SECOND)
 }
@@ -222,26 +259,13 @@ impl Storage for S3Storage {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
-        let operation = format!("put {key}");
-        let path = self.path(&operation, key)?;
-        match mode {
-            PutMode::Replace => self.put_with(&operation, &path, body, false).await,
-            PutMode::IfAbsent => {
-                // A missing bucket looks like a missing object here; the put itself tells them apart.
-                match self.run(&operation, OPERATION_TIMEOUT, self.operator.stat(&path)).await {
-                    Ok(_) => return Err(self.error(&operation, ErrorKind::AlreadyExists, "the name is taken")),
-                    Err(error) if error.kind == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-                match self.put_with(&operation, &path, body.clone(), true).await {
-                    // The one answer of a server that knows no conditions; it was looked up just now.
-                    Err(error) if error.detail.contains(transport::NOT_IMPLEMENTED) => {
-                        self.put_with(&operation, &path, body, false).await
-                    }
-                    other => other,
-                }
-            }
-        }
+        self.put_through(&self.operator, key, body, mode).await
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        let transport = self.transport.locking(lock, self.signer.clone());
+        let operator = self.operator.clone().with_context(context(transport));
+        self.put_through(&operator, key, body, mode).await.map_err(lock::sort)
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::{Error, Object, ObjectKey, PutMode, Storage};
+use crate::{Error, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
 #[async_trait]
 impl<S: Storage + ?Sized> Storage for Arc<S> {
@@ -16,6 +16,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
         (**self).put(key, body, mode).await
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        (**self).put_locked(key, body, mode, lock).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

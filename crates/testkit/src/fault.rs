@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use storage::{Error, ErrorKind, Object, ObjectKey, PutMode, Storage};
+use storage::{Error, ErrorKind, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
 /// When, around an operation, it goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,10 @@ impl Storage for FaultStore {
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
         self.run(format!("put {key}"), self.inner.put(key, body, mode)).await
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        self.run(format!("put {key}"), self.inner.put_locked(key, body, mode, lock)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

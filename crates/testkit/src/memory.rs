@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use storage::{Error, ErrorKind, Object, ObjectKey, PutMode, Storage};
+use storage::{Error, ErrorKind, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
 /// The time of a new store: 2026-01-01T00:00:00Z, in seconds since the epoch.
 const FIRST_SECOND: i64 = 1_767_225_600;
@@ -31,6 +31,7 @@ struct State {
 struct Stored {
     body: Bytes,
     modified: Timestamp,
+    lock: Option<ObjectLock>,
 }
 
 impl Default for MemoryStore {
@@ -55,7 +56,7 @@ impl MemoryStore {
             state.objects = Some(
                 contents
                     .into_iter()
-                    .map(|(name, body)| (ObjectKey::new(name), Stored { body: body.into(), modified }))
+                    .map(|(name, body)| (ObjectKey::new(name), Stored { body: body.into(), modified, lock: None }))
                     .collect(),
             );
         }
@@ -79,6 +80,11 @@ impl MemoryStore {
         self.contents().into_keys().collect()
     }
 
+    /// The lock that an object was put with.
+    pub fn lock_of(&self, name: &str) -> Option<ObjectLock> {
+        self.state().objects.as_ref()?.get(&ObjectKey::new(name))?.lock
+    }
+
     /// Sets the store's clock: later puts carry this time.
     pub fn set_now(&self, now: Timestamp) {
         self.state().now = now;
@@ -100,7 +106,10 @@ impl MemoryStore {
     pub fn tamper(&self, name: &str, body: impl Into<Bytes>) {
         let mut state = self.state();
         let modified = state.now;
-        state.objects.get_or_insert_default().insert(ObjectKey::new(name), Stored { body: body.into(), modified });
+        state
+            .objects
+            .get_or_insert_default()
+            .insert(ObjectKey::new(name), Stored { body: body.into(), modified, lock: None });
     }
 
     /// Removes one object behind every rule's back.
@@ -131,6 +140,24 @@ impl MemoryStore {
 
     fn error(&self, operation: String, kind: ErrorKind, detail: &str) -> Error {
         Error { kind, operation, address: self.address(), detail: detail.to_owned() }
+    }
+
+    fn store(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: Option<ObjectLock>) -> Result<(), Error> {
+        self.work(format!("put {key}"), |objects, rules| {
+            if key.as_str().is_empty() {
+                return Err((ErrorKind::Misconfigured, "the name is empty"));
+            }
+            if let Some(taken) = objects.get(key) {
+                if mode == PutMode::IfAbsent {
+                    return Err((ErrorKind::AlreadyExists, "the name is taken"));
+                }
+                if taken.body != body && rules.immutable.is_some_and(|immutable| immutable(key)) {
+                    return Err((ErrorKind::AlreadyExists, "an immutable object is put over with other bytes"));
+                }
+            }
+            objects.insert(key.clone(), Stored { body, modified: rules.now, lock });
+            Ok(())
+        })
     }
 
     /// Runs `work` on the objects, or says that the store is gone.
@@ -167,21 +194,11 @@ impl Storage for MemoryStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
-        self.work(format!("put {key}"), |objects, rules| {
-            if key.as_str().is_empty() {
-                return Err((ErrorKind::Misconfigured, "the name is empty"));
-            }
-            if let Some(taken) = objects.get(key) {
-                if mode == PutMode::IfAbsent {
-                    return Err((ErrorKind::AlreadyExists, "the name is taken"));
-                }
-                if taken.body != body && rules.immutable.is_some_and(|immutable| immutable(key)) {
-                    return Err((ErrorKind::AlreadyExists, "an immutable object is put over with other bytes"));
-                }
-            }
-            objects.insert(key.clone(), Stored { body, modified: rules.now });
-            Ok(())
-        })
+        self.store(key, body, mode, None)
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        self.store(key, body, mode, Some(lock))
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

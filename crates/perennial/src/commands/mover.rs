@@ -122,7 +122,7 @@ fn open_store(calls: &Arc<Meter>, shared: &Shared, runner: &Runner) -> OpenStore
     Arc::new(move |address: &Address, layout: Layout, credentials: &Credentials| {
         let storage = store::sturdy(address.open(layout, credentials)?, &calls, RetryOptions::default());
         match layout {
-            Layout::Kopia => store::cached(storage, address, &shared, runtime.clone()),
+            Layout::Kopia | Layout::KopiaVersion1 => store::cached(storage, address, &shared, runtime.clone()),
             Layout::Plain => Ok(storage),
         }
     })

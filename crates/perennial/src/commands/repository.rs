@@ -1,13 +1,15 @@
-//! `perennial repository create|status`.
+//! `perennial repository create|status|password`.
+
+mod create;
+mod password;
 
 use std::time::Instant;
 
 use api::exit::Exit;
-use clap::{Args, Subcommand, ValueEnum};
-use futures::StreamExt as _;
-use repository_kopia::{CreateOptions, Repository};
+use clap::{Args, Subcommand};
+use repository_kopia::Repository;
 use serde::Serialize;
-use storage::{ObjectKey, Storage};
+use storage::ObjectKey;
 
 use crate::cli::Shared;
 use crate::failure::Failure;
@@ -15,52 +17,20 @@ use crate::runner::Runner;
 use crate::store::{self, Cache, Open};
 use crate::{choice, output};
 
-const CREATE_EXAMPLES: &str = "\
-Examples:
-  perennial repository create --store file:/srv/repo --password-file ~/.repo-password
-  perennial repository create --store 's3://backups/laptop?endpoint=http://nas:9000'
-
-The place must be empty. The defaults are those of kopia 0.22, and kopia can use the repository from then on.
-Keep the password: without it nothing can be read, by nobody.";
-
 const STATUS_EXAMPLES: &str = "\
 Examples:
   perennial repository status
   perennial repository status --json
 
-JSON: {kind: \"repository\", address, format, uniqueId, version, hash, encryption, splitter, maxPackBytes, indexBlobs, \
+JSON: {kind: \"repository\", address, format, uniqueId, version, hash, encryption, splitter, eccOverheadPercent, retention: {mode, hours} or null, maxPackBytes, indexBlobs, \
 contents, writeEpoch, snapshots, roundTripMs, damage: [text]}";
 
-/// Make a repository, or say what one is
+/// Make a repository, say what one is, or change its password
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Create(CreateArguments),
+    Create(create::Arguments),
     Status(StatusArguments),
-}
-
-/// Make a repository in an empty place
-#[derive(Debug, Args)]
-#[command(after_help = CREATE_EXAMPLES)]
-pub struct CreateArguments {
-    /// The format
-    #[arg(long, value_enum, default_value_t = Format::Kopia)]
-    format: Format,
-
-    /// How contents are named, by Kopia's names
-    #[arg(long, value_name = "NAME", default_value_t = CreateOptions::default().hash)]
-    hash: String,
-
-    /// How contents are encrypted, by Kopia's names
-    #[arg(long, value_name = "NAME", default_value_t = CreateOptions::default().encryption)]
-    encryption: String,
-
-    /// How files are cut, by Kopia's names
-    #[arg(long, value_name = "NAME", default_value_t = CreateOptions::default().splitter)]
-    splitter: String,
-
-    /// Do not try out first whether the store keeps what it promises
-    #[arg(long)]
-    no_probe: bool,
+    Password(password::Arguments),
 }
 
 /// Say what a repository is made of and what is in it
@@ -68,41 +38,16 @@ pub struct CreateArguments {
 #[command(after_help = STATUS_EXAMPLES)]
 pub struct StatusArguments {}
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Kopia,
-}
-
 pub fn run(command: &Command, shared: &Shared) -> Result<Exit, Failure> {
     let runner = Runner::start(shared)?;
     match command {
-        Command::Create(arguments) => create(arguments, shared, &runner),
+        Command::Create(arguments) => create::run(arguments, shared, &runner),
+        Command::Password(arguments) => password::run(arguments, shared, &runner),
         Command::Status(StatusArguments {}) => {
             let open = store::open(shared, &runner, Cache::Use)?;
             show(&open, shared, &runner)
         }
     }
-}
-
-fn create(arguments: &CreateArguments, shared: &Shared, runner: &Runner) -> Result<Exit, Failure> {
-    let Format::Kopia = arguments.format;
-    let options = CreateOptions {
-        hash: arguments.hash.clone(),
-        encryption: arguments.encryption.clone(),
-        splitter: arguments.splitter.clone(),
-    };
-    let place = store::place(shared, runner)?;
-    // Nothing is tried out among the objects of others: creating refuses such a place.
-    if !arguments.no_probe && runner.wait(is_empty(&*place.storage))? {
-        runner.wait(storage::probe::probe(&*place.storage))?;
-    }
-    let open = store::create(place, &options, shared, runner)?;
-    runner.wait(open.repository.refresh())?;
-    show(&open, shared, runner)
-}
-
-async fn is_empty(storage: &dyn Storage) -> Result<bool, storage::Error> {
-    Ok(storage.list("").next().await.transpose()?.is_none())
 }
 
 /// What `--json` prints.
@@ -117,6 +62,8 @@ struct RepositoryView {
     hash: String,
     encryption: String,
     splitter: String,
+    ecc_overhead_percent: u32,
+    retention: Option<RetentionView>,
     max_pack_bytes: u64,
     index_blobs: usize,
     contents: usize,
@@ -124,6 +71,12 @@ struct RepositoryView {
     snapshots: usize,
     round_trip_ms: f64,
     damage: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RetentionView {
+    mode: &'static str,
+    hours: i64,
 }
 
 fn show(open: &Open, shared: &Shared, runner: &Runner) -> Result<Exit, Failure> {
@@ -155,6 +108,10 @@ fn view(repository: &Repository) -> RepositoryView {
         hash: description.hash,
         encryption: description.encryption,
         splitter: description.splitter,
+        ecc_overhead_percent: description.ecc_overhead_percent,
+        retention: description
+            .retention
+            .map(|(mode, period)| RetentionView { mode: mode.s3_name(), hours: period.as_hours() }),
         max_pack_bytes: description.max_pack_bytes,
         index_blobs: description.index_blob_count,
         contents: description.content_count,
@@ -172,6 +129,20 @@ fn round_trip_ms(repository: &Repository, runner: &Runner) -> Result<f64, Failur
     Ok((began.elapsed().as_secs_f64() * 100_000.0).round() / 100.0)
 }
 
+fn error_correction(view: &RepositoryView) -> String {
+    match view.ecc_overhead_percent {
+        0 => "none".to_owned(),
+        percent => format!("{percent} %"),
+    }
+}
+
+fn object_lock(view: &RepositoryView) -> String {
+    match &view.retention {
+        None => "none".to_owned(),
+        Some(RetentionView { mode, hours }) => format!("{mode}, {hours} h"),
+    }
+}
+
 fn index(view: &RepositoryView) -> String {
     let blobs = output::counted(view.index_blobs as u64, "blob", "blobs");
     match view.write_epoch {
@@ -187,6 +158,8 @@ fn text(view: &RepositoryView) -> String {
         ("hash", view.hash.clone()),
         ("encryption", view.encryption.clone()),
         ("splitter", view.splitter.clone()),
+        ("error correction", error_correction(view)),
+        ("object lock", object_lock(view)),
         ("pack size", output::bytes(view.max_pack_bytes)),
         ("index", index(view)),
         ("contents", output::count(view.contents as u64)),

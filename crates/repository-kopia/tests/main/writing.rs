@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use repository::{Clock, Entry, EntryKind, Identity, Snapshot, SnapshotId, Stats};
 use repository_kopia::{
-    CreateOptions, OpenError, PREFIX_DATA, Password, Repository, Reservation, Retention, WriteError,
+    CreateOptions, OpenError, PREFIX_DATA, Password, Repository, Reservation, Retention, WriteError, change_password,
 };
-use storage::{ObjectKey, Storage};
+use storage::{LockMode, ObjectKey, ObjectLock, Storage};
 use testkit::{FaultStore, MemoryStore};
 
 use super::client;
@@ -243,4 +243,137 @@ async fn a_fault_at_any_call_leaves_a_sound_repository() {
         }
         assert!(repository.survey().await.unwrap().lost_to_the_index.is_empty(), "{words}");
     }
+}
+
+/// Every hash with every cipher, in every version, with and without error correction.
+#[tokio::test]
+async fn every_choice_makes_a_repository_that_reads_back() {
+    let mut made = 0;
+    for hash in CreateOptions::hashes() {
+        for encryption in CreateOptions::encryptions() {
+            let (version, ecc_overhead_percent) = [(1, 0), (2, 0), (3, 3), (3, 0), (2, 20)][made % 5];
+            let options = CreateOptions {
+                hash: hash.to_owned(),
+                encryption: encryption.to_owned(),
+                version,
+                ecc_overhead_percent,
+                key_derivation: "pbkdf2-sha256-600000".to_owned(),
+                ..CreateOptions::default()
+            };
+            let store = memory();
+            let (password, clock) = (Password::new("secret"), Arc::new(StandingClock));
+            Repository::create(store.clone(), &password, &options, client(), clock).await.unwrap();
+            let bytes = vec![made as u8; 100_000 * made];
+            write(&open(store.clone()).await.unwrap(), &bytes).await.unwrap();
+            let repository = open(store.clone()).await.unwrap();
+            let description = repository.description();
+            assert_eq!((description.hash.as_str(), description.encryption.as_str()), (hash, encryption));
+            assert_eq!((description.version, description.ecc_overhead_percent), (version, ecc_overhead_percent));
+            assert_eq!(description.write_epoch, (version > 1).then_some(0));
+            assert_eq!(names(&*store, "n").await.is_empty(), version > 1);
+            let root = repository.snapshots().await.unwrap().snapshots.pop().unwrap().root.unwrap();
+            assert!(repository.object(&root.data).await.unwrap() == bytes, "{hash} {encryption}");
+            assert!(repository.survey().await.unwrap().lost_to_the_index.is_empty());
+            made += 1;
+        }
+    }
+    assert_eq!(made, 22);
+}
+
+#[tokio::test]
+async fn what_data_hangs_on_is_written_locked_and_a_store_that_cannot_is_refused() {
+    let day = jiff::SignedDuration::from_hours(24);
+    let retention = Some((LockMode::Governance, day));
+    let options = CreateOptions { retention, ..CreateOptions::default() };
+    let store = memory();
+    let (password, clock) = (Password::new("secret"), Arc::new(StandingClock));
+    Repository::create(store.clone(), &password, &options, client(), clock.clone()).await.unwrap();
+    let repository = open(store.clone()).await.unwrap();
+    assert_eq!(repository.description().retention, retention);
+    write(&repository, b"some bytes").await.unwrap();
+    let expected = Some(ObjectLock { mode: LockMode::Governance, until: StandingClock.now() + day });
+    let all = store.names();
+    assert!(all.iter().any(|name| name.starts_with('p')) && all.iter().any(|name| name.starts_with("xn")));
+    for name in all {
+        assert_eq!(store.lock_of(&name), expected, "{name}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let cannot = Arc::new(storage::FilesystemStorage::create(directory.path(), storage::Layout::Kopia).unwrap());
+    let error = Repository::create(cannot, &password, &options, client(), clock).await.err().unwrap();
+    assert!(
+        matches!(&error, OpenError::Storage { source, .. } if source.kind == storage::ErrorKind::CannotLock),
+        "{error:?}"
+    );
+}
+
+async fn opens_with(store: &Arc<MemoryStore>, password: &str) -> Result<Repository, OpenError> {
+    Repository::open(store.clone(), &Password::new(password), client(), Arc::new(StandingClock)).await
+}
+
+/// Each storage call of a change fails once, or loses its reply, or the program is gone from there on.
+async fn check_password_change(retention: Option<(LockMode, jiff::SignedDuration)>) {
+    let options =
+        CreateOptions { retention, key_derivation: "pbkdf2-sha256-600000".to_owned(), ..CreateOptions::default() };
+    let store = memory();
+    let (old, new) = (Password::new("secret"), Password::new("another"));
+    Repository::create(store.clone(), &old, &options, client(), Arc::new(StandingClock)).await.unwrap();
+    let change = async |store: Arc<dyn Storage>| change_password(&store, &old, &new, &StandingClock).await;
+    let counting = FaultStore::counting(store.fork());
+    change(counting.clone()).await.unwrap();
+    for fault in counting.faults() {
+        let words = format!("{fault:?}");
+        let store = Arc::new(store.fork());
+        let outcome = change(FaultStore::over(store.clone(), fault)).await;
+        let opened = [opens_with(&store, "secret").await, opens_with(&store, "another").await];
+        match &opened {
+            [Err(OpenError::WrongPassword), Ok(_)] => {}
+            [Ok(_), Err(OpenError::WrongPassword)] => assert!(outcome.is_err(), "{words}"),
+            // Only with locks there is a moment at which neither opens, and its hint says what to do.
+            [Err(error), Err(OpenError::WrongPassword)] => {
+                assert!(retention.is_some() && outcome.is_err(), "{words}: {error}");
+                assert!(error.hint().unwrap().contains("perennial repository password"), "{words}: {error}");
+            }
+            _ => panic!("{words}"),
+        }
+        change(store.clone()).await.unwrap();
+        let repository = opens_with(&store, "another").await.unwrap();
+        assert_eq!(repository.description().retention, retention, "{words}");
+        assert!(repository.manifests().await.unwrap().1.is_empty());
+        assert!(store.names().contains(&"kopia.blobcfg".to_owned()), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_changed_whole_or_can_be_changed_again() {
+    check_password_change(None).await;
+}
+
+#[tokio::test]
+async fn a_password_is_changed_under_object_locks_too() {
+    check_password_change(Some((LockMode::Compliance, jiff::SignedDuration::from_hours(48)))).await;
+}
+
+#[tokio::test]
+async fn a_password_that_cannot_be_changed_stays() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    let shared: Arc<dyn Storage> = store.clone();
+    let change = async |old: &str, new: &str| {
+        change_password(&shared, &Password::new(old), &Password::new(new), &StandingClock).await
+    };
+    for new in ["", " x", "x\n"] {
+        assert!(matches!(change("secret", new).await, Err(OpenError::BadPassword)), "{new:?}");
+    }
+    let before = store.contents();
+    assert!(matches!(change("wrong", "another").await, Err(OpenError::WrongPassword)));
+    assert_eq!(store.contents(), before);
+    let old = memory();
+    let options = CreateOptions { version: 1, ..CreateOptions::default() };
+    let (password, clock) = (Password::new("secret"), Arc::new(StandingClock));
+    Repository::create(old.clone(), &password, &options, client(), clock).await.unwrap();
+    let before = old.contents();
+    let shared: Arc<dyn Storage> = old.clone();
+    let refused = change_password(&shared, &password, &Password::new("another"), &StandingClock).await;
+    assert!(matches!(refused, Err(OpenError::PasswordFixed)));
+    assert_eq!(old.contents(), before);
 }

@@ -16,6 +16,8 @@ use crate::ErrorKind;
 pub enum Layout {
     /// Kopia's: directories by leading characters as the file `.shards` says, names ending in `.f`. A key has no `/`.
     Kopia,
+    /// As [`Layout::Kopia`], but a new store gets the directories that format version 1 has.
+    KopiaVersion1,
     /// The key is the relative path.
     Plain,
 }
@@ -26,7 +28,7 @@ const SHARDS_FILE: &str = ".shards";
 /// What a new repository gets, byte for byte what Kopia writes.
 const SHARDS_OF_NEW: &str = "{\"default\":[1,3],\"maxNonShardedLength\":20}\n";
 
-/// What an existing repository without the file has.
+/// What an existing repository without the file has, and a new one of format version 1 gets.
 const SHARDS_OF_OLD: &str = "{\"default\":[3,3],\"maxNonShardedLength\":20}\n";
 
 /// The end of an object's file name.
@@ -78,7 +80,7 @@ impl Paths {
     /// The path of one object.
     pub(super) fn path(&self, root: &Path, key: &str) -> Result<PathBuf, Fault> {
         let relative = match self.layout {
-            Layout::Kopia => {
+            Layout::Kopia | Layout::KopiaVersion1 => {
                 if key.contains('/') {
                     return Err(Fault::refused("a name with a slash does not fit Kopia's layout"));
                 }
@@ -101,7 +103,7 @@ impl Paths {
         }
         match find(root)? {
             Found::Written(_) | Found::Old => {}
-            Found::New => match write(&root.join(SHARDS_FILE), SHARDS_OF_NEW.as_bytes()) {
+            Found::New => match write(&root.join(SHARDS_FILE), self.shards_of_new().as_bytes()) {
                 Ok(()) => {}
                 // Another writer was first; what it wrote is read below.
                 Err(fault) if fault.kind == ErrorKind::AlreadyExists => {}
@@ -109,6 +111,10 @@ impl Paths {
             },
         }
         self.shards(root).map(|_| ())
+    }
+
+    fn shards_of_new(&self) -> &'static str {
+        if self.layout == Layout::KopiaVersion1 { SHARDS_OF_OLD } else { SHARDS_OF_NEW }
     }
 
     fn shards(&self, root: &Path) -> Result<Shards, Fault> {
@@ -119,7 +125,7 @@ impl Paths {
             Found::Written(shards) => shards,
             Found::Old => parse(SHARDS_OF_OLD)?,
             // Not remembered: someone may be about to create a repository of another shape here.
-            Found::New => return parse(SHARDS_OF_NEW),
+            Found::New => return parse(self.shards_of_new()),
         };
         *self.shards.lock().unwrap_or_else(PoisonError::into_inner) = Some(shards.clone());
         Ok(shards)

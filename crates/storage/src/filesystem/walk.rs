@@ -71,14 +71,16 @@ impl Inner {
 
     fn directory_name(&self, above: &str, file_name: &str) -> String {
         match self.paths.layout() {
-            Layout::Kopia => format!("{above}{file_name}"),
+            Layout::Kopia | Layout::KopiaVersion1 => format!("{above}{file_name}"),
             Layout::Plain => format!("{above}{file_name}/"),
         }
     }
 
     fn object_name(&self, above: &str, file_name: &str) -> Option<String> {
         match self.paths.layout() {
-            Layout::Kopia => file_name.strip_suffix(SUFFIX).map(|name| format!("{above}{name}")),
+            Layout::Kopia | Layout::KopiaVersion1 => {
+                file_name.strip_suffix(SUFFIX).map(|name| format!("{above}{name}"))
+            }
             Layout::Plain => (!is_temporary(file_name)).then(|| format!("{above}{file_name}")),
         }
     }

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::{Error, ErrorKind, Object, ObjectKey, PutMode, Storage};
+use crate::{Error, ErrorKind, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
 /// The largest object that is kept; larger ones pass through.
 pub const CACHED_OBJECT_MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -145,6 +145,29 @@ impl fmt::Debug for CacheStorage {
     }
 }
 
+impl CacheStorage {
+    /// Puts an object and keeps what may be kept.
+    async fn put_through(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        put: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        if !(self.immutable)(key) {
+            return put.await;
+        }
+        let name = self.name(key);
+        let _one_at_a_time = self.fetch_lock(name).await;
+        // Whatever comes of the put, what is kept must not outlive it.
+        self.forget(name).await;
+        put.await?;
+        if body.len() as u64 <= CACHED_OBJECT_MAX_BYTES {
+            self.keep(name, body).await;
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Storage for CacheStorage {
     fn address(&self) -> String {
@@ -152,18 +175,11 @@ impl Storage for CacheStorage {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
-        if !(self.immutable)(key) {
-            return self.inner.put(key, body, mode).await;
-        }
-        let name = self.name(key);
-        let _one_at_a_time = self.fetch_lock(name).await;
-        // Whatever comes of the put, what is kept must not outlive it.
-        self.forget(name).await;
-        self.inner.put(key, body.clone(), mode).await?;
-        if body.len() as u64 <= CACHED_OBJECT_MAX_BYTES {
-            self.keep(name, body).await;
-        }
-        Ok(())
+        self.put_through(key, body.clone(), self.inner.put(key, body, mode)).await
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        self.put_through(key, body.clone(), self.inner.put_locked(key, body, mode, lock)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

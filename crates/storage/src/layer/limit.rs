@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{Error, Object, ObjectKey, PutMode, Storage};
+use crate::{Error, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
 /// Lets at most a given number of operations through at a time; the others wait in order.
 ///
@@ -38,6 +38,11 @@ impl Storage for LimitStorage {
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
         let _permit = self.permit().await;
         self.inner.put(key, body, mode).await
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        let _permit = self.permit().await;
+        self.inner.put_locked(key, body, mode, lock).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 
-use crate::{Error, Object, ObjectKey, PutMode, Storage};
+use crate::{Error, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
 /// Objects in one page of a listing, as S3 servers send them.
 const PAGE_COUNT: u64 = 1000;
@@ -130,6 +130,11 @@ impl Storage for MeterStorage {
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
         add(&self.meter.up_bytes, body.len() as u64);
         self.meter.done(&self.meter.put_count, self.inner.put(key, body, mode).await)
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        add(&self.meter.up_bytes, body.len() as u64);
+        self.meter.done(&self.meter.put_count, self.inner.put_locked(key, body, mode, lock).await)
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use crate::{Class, Error, ErrorKind, Object, ObjectKey, PutMode, Storage};
+use crate::{Class, Error, ErrorKind, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
 /// How often and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,28 @@ impl RetryStorage {
         mixed ^ (mixed >> 31)
     }
 
+    /// A put. After a lost reply the name may be taken by this very put.
+    async fn put_again<F: Future<Output = Result<(), Error>>>(
+        &self,
+        key: &ObjectKey,
+        body: &Bytes,
+        attempt: impl Fn() -> F,
+    ) -> Result<(), Error> {
+        let mut failed_count = 0;
+        loop {
+            let error = match attempt().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if error.kind == ErrorKind::AlreadyExists && failed_count > 0 {
+                let found = self.get(key).await?;
+                return if found == *body { Ok(()) } else { Err(error) };
+            }
+            failed_count += 1;
+            self.pause(failed_count, error).await?;
+        }
+    }
+
     async fn again<T, F: Future<Output = Result<T, Error>>>(&self, attempt: impl Fn() -> F) -> Result<T, Error> {
         let mut failed_count = 0;
         loop {
@@ -102,20 +124,11 @@ impl Storage for RetryStorage {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
-        let mut failed_count = 0;
-        loop {
-            let error = match self.inner.put(key, body.clone(), mode).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            // After a lost reply the name may be taken by this very put.
-            if error.kind == ErrorKind::AlreadyExists && failed_count > 0 {
-                let found = self.get(key).await?;
-                return if found == body { Ok(()) } else { Err(error) };
-            }
-            failed_count += 1;
-            self.pause(failed_count, error).await?;
-        }
+        self.put_again(key, &body, || self.inner.put(key, body.clone(), mode)).await
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        self.put_again(key, &body, || self.inner.put_locked(key, body.clone(), mode, lock)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream;
@@ -9,8 +10,9 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use opendal::{Buffer, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
+use super::lock::Signer;
 use super::{Certificate, S3Address};
-use crate::ErrorKind;
+use crate::{ErrorKind, ObjectLock};
 
 /// For a connection to come about, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,8 +30,11 @@ const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
 pub(super) const NOT_IMPLEMENTED: &str = "S3 answered 501";
 
 /// OpenDAL's transport, with every reply looked at first.
+#[derive(Clone)]
 pub(super) struct Transport {
     inner: ReqwestTransport,
+    /// What every put says of its object's lock.
+    lock: Option<(ObjectLock, Arc<Signer>)>,
 }
 
 impl Transport {
@@ -49,7 +54,12 @@ impl Transport {
             client = client.tls_danger_accept_invalid_certs(true);
         }
         let client = client.build().map_err(|error| format!("no HTTP client: {}", chain(&error)))?;
-        Ok(Self { inner: ReqwestTransport::new(client) })
+        Ok(Self { inner: ReqwestTransport::new(client), lock: None })
+    }
+
+    /// The same line; objects put through it are locked.
+    pub(super) fn locking(&self, lock: ObjectLock, signer: Arc<Signer>) -> Self {
+        Self { inner: self.inner.clone(), lock: Some((lock, signer)) }
     }
 }
 
@@ -90,6 +100,10 @@ impl HttpTransport for Transport {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
         let is_list = request.method() == Method::GET
             && request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "list-type=2"));
+        let request = match &self.lock {
+            Some((lock, signer)) if request.method() == Method::PUT => signer.lock(request, *lock).await?,
+            _ => request,
+        };
         let response = HttpTransport::fetch(&self.inner, request).await?;
         if !response.status().is_success() {
             return Err(reply_failure(response).await.into());
