@@ -224,6 +224,14 @@ fn note_packs(repository: &Repository, survey: &Survey, findings: &mut Findings)
         );
         findings.damaged(Subject::Pack(lost.pack.clone()), detail);
     }
+    for unreadable in &survey.unreadable {
+        let detail = format!("no index names pack {}, and {}", unreadable.pack, unreadable.detail);
+        let subject = Subject::Pack(unreadable.pack.clone());
+        match unreadable.is_damaged {
+            true => findings.damaged(subject, detail),
+            false => findings.warning(subject, detail),
+        }
+    }
     let view = repository.index();
     let mut count = 0;
     for entry in view.index().iter() {

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use repository_kopia::CreateOptions;
+use jiff::SignedDuration;
+use repository::SystemClock;
+use repository_kopia::{Client, CreateOptions, Password, Repository};
+use storage::{FilesystemStorage, Layout};
 
 use crate::kopia::Kopia;
 use crate::support::{Place, describe, noise};
@@ -151,4 +155,47 @@ fn choices_that_the_format_does_not_have_are_refused_with_a_hint() {
         assert!(ran.stderr.contains(words), "{choices:?}: {}", ran.stderr);
         assert!(!place.path("repo/kopia.repository.f").exists(), "{choices:?}");
     }
+}
+
+/// Many index blobs without epochs: we merge them, kopia reads the result and merges it again, and so on.
+#[test]
+fn an_index_without_epochs_is_merged_by_either_and_read_by_both() {
+    let place = Place::new();
+    place.run(&["repository", "create", "--format-version", "1"]).expect(0);
+    let source = plant_small(&place);
+    let back_up_often = |word: &str| {
+        for number in 0..8 {
+            fs::write(source.join("changing"), format!("{word} {number}")).unwrap();
+            place.run(&["backup", "small", "--as", "us@box:/data"]).expect(0);
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let compact = |settle| {
+        let storage = FilesystemStorage::open(&place.path("repo"), Layout::Kopia).unwrap();
+        let client = Client { username: "us".to_owned(), hostname: "box".to_owned() };
+        let (password, clock) = (Password::new(place.password.as_str()), Arc::new(SystemClock));
+        let opening = Repository::open(Arc::new(storage), &password, client, clock);
+        let repository = runtime.block_on(opening).unwrap();
+        runtime.block_on(repository.compact_legacy_index(None, settle)).unwrap()
+    };
+    back_up_often("first");
+    let kopia = connect(&place);
+    let done = compact(SignedDuration::from_hours(1));
+    assert!(done.merged_count >= 8 && done.written_count == 1 && done.deleted_count == 0, "{done:?}");
+    verify_with(&kopia);
+    back_up_often("second");
+    // With no other client about, what was replaced goes at once.
+    let done = compact(SignedDuration::ZERO);
+    assert!(done.merged_count >= 8 && done.deleted_count >= 16, "{done:?}");
+    verify_with(&kopia);
+    back_up_often("third");
+    kopia.run(&["maintenance", "set", "--owner=me"]);
+    kopia.run(&["maintenance", "run", "--full", "--safety=none"]);
+    verify_with(&kopia);
+    place.run(&["verify", "--read-percent", "100"]).expect(0);
+    back_up_often("fourth");
+    compact(SignedDuration::ZERO);
+    verify_with(&kopia);
+    place.run(&["restore", "latest", "out"]).expect(0);
+    assert_eq!(describe(&place.path("out")), describe(&source));
 }

@@ -414,6 +414,12 @@ pub enum WriteError {
     /// The epochs could not be read, or the index not be searched.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// Someone else is upgrading the repository: nothing may be written meanwhile.
+    #[error("the repository is being upgraded by {owner}")]
+    UpgradeInProgress {
+        /// Who holds the lock.
+        owner: String,
+    },
     /// The format blob changed under us: the repository was replaced or is being upgraded.
     #[error("the repository at {address} is no longer the one that was opened")]
     Replaced {
@@ -447,7 +453,7 @@ impl WriteError {
             Self::Storage { source, .. } => source.class(),
             Self::Seal { .. } | Self::SealBlob { .. } | Self::TooLong { .. } => Class::Bug,
             Self::ReadsBackDifferently { .. } => Class::Blocked,
-            Self::TooSlow { .. } => Class::Retry,
+            Self::TooSlow { .. } | Self::UpgradeInProgress { .. } => Class::Retry,
             Self::Index(error) => error.class(),
             Self::Replaced { .. } | Self::ClockSkew { .. } => Class::Blocked,
             Self::Read(error) => error.class(),
@@ -463,6 +469,7 @@ impl WriteError {
             Self::Seal { .. } | Self::SealBlob { .. } | Self::TooLong { .. } | Self::GivenUp => None,
             Self::ReadsBackDifferently { .. } => Some("test this machine's memory before using it for backups"),
             Self::TooSlow { .. } => Some("try again"),
+            Self::UpgradeInProgress { .. } => Some("wait until the upgrade has ended"),
             Self::Index(error) => error.hint(),
             Self::Replaced { .. } => Some("check who wiped or upgraded it; then run again"),
             Self::Read(error) => error.hint(),

@@ -269,6 +269,21 @@ impl FormatBlob {
         Err(OpenError::WrongPassword)
     }
 
+    /// The configuration in other bytes of `kopia.repository`, if they are this repository's and locked with the same
+    /// password.
+    pub(crate) fn reread(&self, stored: &[u8]) -> Option<Configuration> {
+        if stored == self.stored {
+            return Some(self.configuration.clone());
+        }
+        let record: FormatBlobJson = serde_json::from_slice(stored).ok()?;
+        if record.unique_id.0 != self.unique_id {
+            return None;
+        }
+        let (key, associated_data) = blob_keys(&self.format_key, &self.unique_id);
+        let plain = open_aes256_gcm(&key, &associated_data, &record.encrypted_block_format.0).ok()?;
+        serde_json::from_slice(&plain).ok().map(|found: EncryptedFormatJson| found.format)
+    }
+
     /// The same repository under another password. The key derivation stays.
     pub(crate) fn with_password(&self, password: &Password) -> Result<Self, OpenError> {
         let mut record: FormatBlobJson = serde_json::from_slice(&self.stored).map_err(OpenError::ParseFormatBlob)?;

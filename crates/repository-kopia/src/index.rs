@@ -15,6 +15,7 @@ mod tests;
 
 pub(crate) use active::{IndexSets, read_view};
 pub(crate) use file::IndexFile;
+pub use legacy::LegacyCompaction;
 pub use load::IndexView;
 pub(crate) use load::{Loaded, load};
 pub use merged::MergedIndex;

@@ -52,7 +52,7 @@ pub use error::{BadOption, ContentError, IndexError, OpenError, ReadError, Unsup
 pub use format_blob::Password;
 pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};
 pub use in_flight::Ticket;
-pub use index::{IndexEntry, IndexView, Location, MergedIndex};
+pub use index::{IndexEntry, IndexView, LegacyCompaction, Location, MergedIndex};
 pub use maintenance::{
     CycleKind, CycleParameters, LogRetention, MaintenanceCycle, MaintenanceError, MaintenanceParameters, RunRecord,
     Safety, Schedule, Task, TaskStats,
@@ -64,7 +64,7 @@ pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
 pub use repository::{Client, Description, Listing, Repository};
 pub use retention::{Retention, Verdict, retain};
 pub use session::{Checkpoint, Reservation, Session};
-pub use survey::{LostPack, Survey};
+pub use survey::{LostPack, Survey, UnreadablePack};
 
 /// Content prefix of file data and link targets: none.
 pub const PREFIX_DATA: u8 = 0;

@@ -13,7 +13,7 @@ use storage::{Class, ErrorKind, LockMode, ObjectKey, PutMode, Storage};
 use crate::blob_lock::BlobLocks;
 use crate::content::{Crypto, Sealer};
 use crate::epoch::View;
-use crate::error::{ContentError, IndexError, OpenError, ReadError, WriteError};
+use crate::error::{ContentError, IndexError, OpenError, ReadError};
 use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
@@ -421,20 +421,6 @@ impl Repository {
     /// The zone in which retention counts weeks: the machine's.
     pub fn retention_zone(&self) -> TimeZone {
         TimeZone::system()
-    }
-
-    /// Refuses to go on when the place no longer holds the repository that was opened, or somebody upgrades it.
-    pub(crate) async fn refuse_changes(&self) -> Result<(), WriteError> {
-        let replaced = || WriteError::Replaced { address: self.storage.address() };
-        let stored = self
-            .storage
-            .get(&ObjectKey::new(FORMAT_BLOB))
-            .await
-            .map_err(|source| WriteError::Storage { operation: "read kopia.repository again".to_owned(), source })?;
-        if stored != self.format.stored {
-            return Err(replaced());
-        }
-        check_unlocked(&self.format.configuration, &*self.clock).map_err(|_| replaced())
     }
 
     pub(crate) fn epoch_parameters(&self) -> &EpochParameters {

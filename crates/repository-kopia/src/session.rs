@@ -28,6 +28,7 @@ use crate::pack::{PackKind, content_timestamp};
 use crate::packer::{FinishedPack, Packer};
 use crate::repository::Repository;
 use crate::snapshot;
+use crate::supported::LOOK_AGAIN_AFTER;
 
 /// Kopia asks this of manifests; they hardly ever shrink, being compressed already.
 const MANIFEST_COMPRESSION: Algorithm = Algorithm::ZstdFastest;
@@ -51,6 +52,8 @@ pub struct Session<'a> {
     /// Packs finished and not yet durable.
     uploading: InFlight,
     durable: Mutex<Vec<IndexEntry>>,
+    /// When the format blob was last looked at.
+    looked: Mutex<Timestamp>,
 }
 
 /// What is in the repository already, and sound as far as a listing can tell.
@@ -103,7 +106,7 @@ impl Repository {
     /// Begins to write without a look at the packs: no content counts as there already. For what is moved or marked.
     ///
     /// # Errors
-    /// When part of the index is damaged, or the repository wants object locks.
+    /// When part of the index is damaged.
     pub fn begin_moving(&self) -> Result<Session<'_>, WriteError> {
         self.begin_over(HashMap::new())
     }
@@ -125,6 +128,7 @@ impl Repository {
             sealing: InFlight::new(),
             uploading: InFlight::new(),
             durable: Mutex::new(Vec::new()),
+            looked: Mutex::new(started),
         })
     }
 }
@@ -187,6 +191,7 @@ impl Session<'_> {
     /// When the store fails, or its clock and this one are more than five minutes apart.
     pub async fn upload(&self, pack: FinishedPack) -> Result<Vec<u8>, WriteError> {
         self.marker.get_or_try_init(|| self.write_marker()).await?;
+        self.look_again().await?;
         let body = Bytes::from(pack.bytes);
         self.repository
             .put_blob(&ObjectKey::new(pack.id.as_str()), body.clone(), PutMode::Replace)
@@ -195,6 +200,17 @@ impl Session<'_> {
         lock(&self.durable).extend(pack.entries);
         pack.ticket.end();
         Ok(Vec::from(body))
+    }
+
+    /// Refuses to go on, after a while, when the repository changed or is locked.
+    async fn look_again(&self) -> Result<(), WriteError> {
+        let now = self.repository.clock().now();
+        let is_due = now.duration_since(*lock(&self.looked)) >= LOOK_AGAIN_AFTER;
+        if is_due {
+            self.repository.refuse_changes().await?;
+            *lock(&self.looked) = now;
+        }
+        Ok(())
     }
 
     async fn write_marker(&self) -> Result<ObjectKey, WriteError> {

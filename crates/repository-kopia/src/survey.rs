@@ -24,8 +24,21 @@ pub struct Survey {
     pack_bytes: HashMap<PackId, u64>,
     /// Packs that hold contents which no index lists although their session has ended: an index blob was lost.
     pub lost_to_the_index: Vec<LostPack>,
+    /// Packs that no index names, and that do not say what is in them: contents may have been lost to the index.
+    pub unreadable: Vec<UnreadablePack>,
     /// Packs of sessions that have not ended: running, or killed. Garbage until their index is written.
     pub unfinished_count: u64,
+}
+
+/// A pack that no index names and whose own index cannot be read.
+#[derive(Debug)]
+pub struct UnreadablePack {
+    /// Which.
+    pub pack: PackId,
+    /// Why not, in words.
+    pub detail: String,
+    /// It has a local index, which is damaged. Kopia writes packs without one where all contents were deleted at once.
+    pub is_damaged: bool,
 }
 
 /// A pack with contents that no index lists.
@@ -88,7 +101,13 @@ impl Repository {
                 survey.unfinished_count += 1;
                 continue;
             }
-            let contents = self.contents_of_pack(&pack, bytes).await?;
+            let contents = match self.contents_of_pack(&pack, bytes).await? {
+                Ok(contents) => contents,
+                Err((is_damaged, detail)) => {
+                    survey.unreadable.push(UnreadablePack { pack, detail, is_damaged });
+                    continue;
+                }
+            };
             let mut unlisted = Vec::new();
             for entry in contents {
                 let is_dropped =
@@ -102,20 +121,27 @@ impl Repository {
             }
         }
         survey.lost_to_the_index.sort_by(|a, b| a.pack.cmp(&b.pack));
+        survey.unreadable.sort_by(|a, b| a.pack.cmp(&b.pack));
         Ok(survey)
     }
 
-    /// What a pack's own local index says; nothing when it has no readable one.
-    async fn contents_of_pack(&self, pack: &PackId, bytes: u64) -> Result<Vec<IndexEntry>, IndexError> {
+    /// What a pack's own local index says; or whether it is damaged, and in words why it cannot be read.
+    async fn contents_of_pack(
+        &self,
+        pack: &PackId,
+        bytes: u64,
+    ) -> Result<Result<Vec<IndexEntry>, (bool, String)>, IndexError> {
         let key = ObjectKey::new(pack.as_str());
         let failed = |source| IndexError::Storage { operation: format!("read the end of pack {pack}"), source };
         let tail_bytes = bytes.min(TAIL_BYTES);
         let tail = self.storage().get_range(&key, bytes - tail_bytes, tail_bytes).await.map_err(failed)?;
-        let Some(postamble) = Postamble::find(&tail) else { return Ok(Vec::new()) };
+        let Some(postamble) = Postamble::find(&tail) else {
+            return Ok(Err((false, "it does not end in a local index".to_owned())));
+        };
         if postamble.offset.checked_add(postamble.length_bytes).is_none_or(|end| end > bytes) {
-            return Ok(Vec::new());
+            return Ok(Err((true, "its local index is said to lie outside of it".to_owned())));
         }
         let sealed = self.storage().get_range(&key, postamble.offset, postamble.length_bytes).await.map_err(failed)?;
-        Ok(postamble.open_index(self.crypto(), &mut Vec::from(sealed)).unwrap_or_default())
+        Ok(postamble.open_index(self.crypto(), &mut Vec::from(sealed)).map_err(|detail| (true, detail)))
     }
 }

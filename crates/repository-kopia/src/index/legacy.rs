@@ -4,6 +4,10 @@
 //! are deleted an hour later at the earliest, so that whoever still lists the old ones finds them. Source: Kopia format,
 //! "Legacy index manager".
 
+mod compaction;
+
+pub use compaction::LegacyCompaction;
+
 use std::collections::HashSet;
 
 use futures::StreamExt as _;

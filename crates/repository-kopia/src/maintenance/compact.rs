@@ -160,7 +160,7 @@ async fn write_part(
     let sealed = Bytes::from(sealed);
     let storage = repository.storage();
     let failed = MaintenanceError::storage(format!("write index blob {key}"));
-    storage.put(&key, sealed.clone(), PutMode::Replace).await.map_err(failed)?;
+    repository.put_blob(&key, sealed.clone(), PutMode::Replace).await.map_err(failed)?;
     let failed = MaintenanceError::storage(format!("read index blob {key} back"));
     if storage.get(&key).await.map_err(failed)? != sealed {
         return Err(differs(&key, "the store gives other bytes than it was given"));
@@ -247,7 +247,7 @@ impl MaintenanceCycle<'_> {
     async fn put_marker(&self, name: &str, text: &'static str) -> Result<(), MaintenanceError> {
         let failed = MaintenanceError::storage(format!("write {name}"));
         let body = Bytes::from_static(text.as_bytes());
-        self.repository.storage().put(&ObjectKey::new(name), body, PutMode::Replace).await.map_err(failed)
+        self.repository.put_blob(&ObjectKey::new(name), body, PutMode::Replace).await.map_err(failed)
     }
 
     /// Merges a run of settled epochs, once they are enough. Nothing is removed.

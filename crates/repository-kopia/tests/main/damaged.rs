@@ -1,8 +1,13 @@
 //! Repositories with one defect each: the right error, naming the object; and what is whole can still be read.
 
-use storage::Class;
+use std::sync::Arc;
 
-use super::{data, folders, open};
+use futures::TryStreamExt as _;
+use repository::SystemClock;
+use repository_kopia::{Password, Repository};
+use storage::{Class, FilesystemStorage, Layout, ObjectKey, PutMode, Storage as _};
+
+use super::{client, data, folders, open};
 
 const PACK: &str = "p86a8434ebe97513854114bf8a26b8215-seb88d81eafb03cb6147";
 const METADATA_PACK: &str = "qb06d1a264f994844437f0380feafd4ac-seb88d81eafb03cb6147";
@@ -118,4 +123,34 @@ async fn bytes_that_rotted_are_repaired_where_there_is_parity() {
     }
     assert_eq!(repository.snapshots().await.unwrap().damage.len(), 0);
     assert!(repository.repaired_count() > 0);
+}
+
+/// The index blob of a pack is lost, and then the pack's end rots or is cut off: nobody can say any more what it held.
+#[tokio::test]
+async fn a_pack_that_no_index_names_and_that_cannot_say_what_it_holds_is_found() {
+    let source = data("golden-damaged").join("missing-index");
+    let store = FilesystemStorage::open(&source, Layout::Kopia).unwrap();
+    let whole = store.get(&ObjectKey::new(PACK)).await.unwrap();
+    let with_end = async |pack: Vec<u8>| {
+        let copy = testkit::MemoryStore::new();
+        let names: Vec<_> = store.list("").map_ok(|object| object.key).try_collect().await.unwrap();
+        for key in names {
+            copy.put(&key, store.get(&key).await.unwrap(), PutMode::Replace).await.unwrap();
+        }
+        copy.tamper(PACK, pack);
+        let password = Password::new("correct horse");
+        let repository = Repository::open(Arc::new(copy), &password, client(), Arc::new(SystemClock)).await.unwrap();
+        let survey = repository.survey().await.unwrap();
+        let unreadable: Vec<_> = survey.unreadable.into_iter().map(|found| (found.is_damaged, found.detail)).collect();
+        assert_eq!(survey.lost_to_the_index.len() + unreadable.len(), 2);
+        unreadable
+    };
+    assert_eq!(with_end(whole.to_vec()).await, []);
+    let mut rotten = whole.to_vec();
+    // Inside the local index, before its pointer.
+    let at = rotten.len() - 60;
+    rotten[at] ^= 1;
+    assert_eq!(with_end(rotten).await, [(true, "its local index does not decrypt".to_owned())]);
+    let cut = whole[..whole.len() - 30].to_vec();
+    assert_eq!(with_end(cut).await, [(false, "it does not end in a local index".to_owned())]);
 }

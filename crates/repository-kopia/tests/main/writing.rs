@@ -377,3 +377,50 @@ async fn a_password_that_cannot_be_changed_stays() {
     assert!(matches!(refused, Err(OpenError::PasswordFixed)));
     assert_eq!(old.contents(), before);
 }
+
+/// Stands still until it is moved on.
+#[derive(Default)]
+struct MinuteClock(std::sync::atomic::AtomicI64);
+
+impl Clock for MinuteClock {
+    fn now(&self) -> jiff::Timestamp {
+        let minutes = self.0.load(std::sync::atomic::Ordering::SeqCst);
+        StandingClock.now() + jiff::SignedDuration::from_mins(minutes)
+    }
+}
+
+/// A long run looks at the format blob before it uploads more, not only when it publishes.
+#[tokio::test]
+async fn a_long_run_notices_after_a_quarter_of_an_hour_that_the_repository_was_replaced() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    let clock = Arc::new(MinuteClock::default());
+    let old = Repository::open(store.clone(), &Password::new("secret"), client(), clock.clone()).await.unwrap();
+    let session = old.begin().await.unwrap();
+    let upload = async |bytes: &[u8]| -> Result<(), WriteError> {
+        let content = old.content_id(PREFIX_DATA, bytes);
+        let packer = session.packer();
+        if let Reservation::New { replaces, ticket } = session.reserve(&content)? {
+            old.sealer().seal(content, bytes, None, &mut Vec::new(), |sealed, out| {
+                packer.push(&sealed, out, replaces, Vec::new, &mut |_| -> Result<(), WriteError> { Ok(()) })
+            })??;
+            ticket.end();
+        }
+        for pack in packer.finish()? {
+            session.upload(pack).await?;
+        }
+        Ok(())
+    };
+    upload(b"first").await.unwrap();
+    for name in names(&*store, "").await {
+        store.delete(&name).await.unwrap();
+    }
+    create(store.clone()).await.unwrap();
+    clock.0.store(14, std::sync::atomic::Ordering::SeqCst);
+    upload(b"second").await.unwrap();
+    assert_eq!(names(&*store, "p").await.len(), 1, "not yet");
+    clock.0.store(15, std::sync::atomic::Ordering::SeqCst);
+    let error = upload(b"third").await.unwrap_err();
+    assert!(matches!(error, WriteError::Replaced { .. }), "{error}");
+    assert_eq!(names(&*store, "p").await.len(), 1);
+}
