@@ -32,6 +32,12 @@ const PATH_BYTES_MAX: usize = 256;
 /// Owners in the message, the most frequent ones.
 const OWNER_COUNT_MAX: usize = 8;
 
+/// Kinds of shortfalls in the message; there are four.
+const SHORTFALL_COUNT_MAX: usize = 4;
+
+/// Bytes of a kind's name in the message.
+const SHORTFALL_BYTES_MAX: usize = 12;
+
 /// Stages in the message.
 const STAGE_COUNT_MAX: usize = 16;
 
@@ -187,6 +193,10 @@ pub struct Report {
     /// What could not be read (backup) or written (restore).
     #[serde(default, skip_serializing_if = "Unreadable::is_none")]
     pub unreadable: Unreadable,
+    /// How many entries are in the snapshot, or restored, but not all as they were, by what is missing of them: extended
+    /// attributes, special files, hard links, times. The log names the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shortfalls: BTreeMap<String, u64>,
     /// Who owns the data, most files first, so that the next run can have the right uid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<Owner>,
@@ -276,6 +286,7 @@ impl Report {
             bytes: 0,
             new_bytes: 0,
             unreadable: Unreadable::default(),
+            shortfalls: BTreeMap::new(),
             owners: Vec::new(),
             stages_ms: BTreeMap::new(),
             peak_memory_bytes: 0,
@@ -319,12 +330,14 @@ impl Report {
             },
             other @ (Outcome::Complete | Outcome::Partial | Outcome::Nothing | Outcome::Interrupted) => other.clone(),
         };
+        let shortfalls = self.shortfalls.iter().take(SHORTFALL_COUNT_MAX);
         let stages = self.stages_ms.iter().take(STAGE_COUNT_MAX);
         Self {
             outcome,
             snapshot: self.snapshot.as_ref().map(|id| SnapshotId::new(cut(id.as_str(), ID_BYTES_MAX))),
             repository: self.repository.as_ref().map(|id| RepositoryId::new(cut(id.as_str(), ID_BYTES_MAX))),
             unreadable: Unreadable { count: self.unreadable.count, paths: Vec::new() },
+            shortfalls: shortfalls.map(|(kind, count)| (cut(kind, SHORTFALL_BYTES_MAX), *count)).collect(),
             owners: self.owners.iter().take(OWNER_COUNT_MAX).copied().collect(),
             stages_ms: stages.map(|(stage, ms)| (cut(stage, STAGE_BYTES_MAX), *ms)).collect(),
             ..*self

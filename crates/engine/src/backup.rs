@@ -18,6 +18,10 @@
 
 mod walk;
 
+mod names;
+
+mod side;
+
 mod reuse;
 
 mod chunk;
@@ -47,6 +51,7 @@ use crate::lane;
 use crate::limits::{BATCH_BYTES, CHUNK_BYTES};
 use crate::pool::Pool;
 use crate::run::Run;
+use crate::shortfall::Shortfalls;
 
 /// Files waiting to be read.
 const FILES_WAITING: usize = 256;
@@ -87,10 +92,8 @@ pub struct BackupOutcome {
     pub unreadable_count: u64,
     /// The first of them.
     pub unreadable: Vec<FailedEntry>,
-    /// Devices, pipes and sockets, which the format cannot hold, and names that are no UTF-8, which it holds changed.
-    pub limited_count: u64,
-    /// The first of them.
-    pub limited: Vec<FailedEntry>,
+    /// What of the entries in the snapshot is not kept as it is.
+    pub shortfalls: Shortfalls,
 }
 
 impl BackupOutcome {
@@ -149,7 +152,7 @@ pub fn backup(
         drop((files, batches, to_seal, packs, spent));
         let (source, session, parents) = (&source, &session, &parents);
         lanes.spawn("walk", move || {
-            walk::Walk { source, session, run, to_chunk, to_tree, next_directory: &next_directory }.run(parents)
+            walk::Walk::new(source, session, run, to_chunk, to_tree, &next_directory).run(parents)
         });
         let last = session.started();
         let checkpoints = checkpoint::Checkpoints { session, packer: &packer, options, run, last, made: Vec::new() };

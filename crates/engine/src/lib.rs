@@ -14,7 +14,9 @@ mod pool;
 mod restore;
 mod run;
 mod select;
+mod shortfall;
 mod verify;
+mod xattr;
 
 pub use backup::{BackupError, BackupOptions, BackupOutcome, backup};
 pub use forget::{ForgetError, ForgetOutcome, forget, forget_ids};
@@ -24,4 +26,5 @@ pub use meter::{Counter, Meter};
 pub use restore::{OwnerMode, RestoreError, RestoreOptions, RestoreOutcome, restore};
 pub use run::{Cancel, Run};
 pub use select::{SelectError, Selection, select};
+pub use shortfall::{Shortfall, ShortfallKind, Shortfalls};
 pub use verify::{Affected, Finding, Severity, Subject, VerifyError, VerifyOptions, VerifyOutcome, verify};

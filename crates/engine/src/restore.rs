@@ -1,10 +1,10 @@
 //! Out of a snapshot and into a directory.
 //!
 //! ```text
-//! plan ──▶ fetch ──▶ unseal ──▶ write ──▶ attributes
-//! │        ranges    decrypt,   at its    owner, mode, times; of a directory
-//! │        of packs  check hash offset    when everything in it is done
-//! └─ makes directories and large files, removes what is too much
+//! plan ──▶ fetch ──▶ unseal ──▶ write ──▶ attributes                              ──▶ links
+//! │        ranges    decrypt,   at its    owner, extended ones, mode, times; of a     other names of
+//! │        of packs  check hash offset    directory when everything in it is done     what is written
+//! └─ makes directories, special files and large files, removes what is too much
 //! ```
 //! Guarantees: nothing outside the target is written, whatever links lie in it; a file has its modification time only when
 //! all of it is written; what is damaged in the repository costs the files concerned and no others, and none of them is
@@ -16,6 +16,7 @@
 mod attributes;
 mod error;
 pub(crate) mod fetch;
+mod links;
 mod plan;
 pub(crate) mod ranges;
 mod room;
@@ -25,8 +26,10 @@ mod target;
 pub(crate) mod unseal;
 pub(crate) mod walk;
 mod write;
+mod xattrs;
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +46,7 @@ pub(crate) use tally::chain;
 use crate::lane::{self, Receiver};
 use crate::meter::Counter;
 use crate::run::Run;
+use crate::shortfall::Shortfalls;
 use attributes::{Attributes, Owners};
 use fetch::{Budget, Fetched, Fetcher, wait};
 use plan::Job;
@@ -88,6 +92,14 @@ pub struct RestoreOutcome {
     pub deleted_count: u64,
     /// Entries that are the restoring user's, because only root can give them their owner.
     pub owners_skipped_count: u64,
+    /// Devices, named pipes and sockets.
+    pub special_count: u64,
+    /// Bytes of files that are other names of restored ones; the files are in `file_count`, the bytes not in `bytes`.
+    pub linked_bytes: u64,
+    /// What of the restored entries is not as in the snapshot, and entries that cannot be made here.
+    pub shortfalls: Shortfalls,
+    /// How many of those are due to who restores: root would have done it.
+    pub rightless_count: u64,
     /// Entries that are not as in the snapshot, by path: the first hundred.
     pub failed: Vec<FailedEntry>,
     /// All of them.
@@ -191,12 +203,12 @@ impl Context<'_> {
         if let Some(note) = note.filter(|_| !self.resumes) {
             state::write(&*self.root, note).map_err(self.failed("write a note of this restore in"))?;
         }
-        self.run_steps(job, Folder::root(existed))?;
+        let root = Folder::root(existed);
+        self.run_steps(job, Arc::clone(&root))?;
         self.sync()?;
         state::remove(&*self.root).map_err(self.failed("remove the note of this restore from"))?;
-        match Attributes::from(entry).apply(self.root.as_fd(), self.owners) {
-            Ok(given) => self.count_owner(given),
-            Err(problem) => self.fail(&Folder::root(true), "", &problem)?,
+        if let Err(problem) = Writer::new(self).give_folder(&root, &Attributes::from(entry)) {
+            self.fail(&root, b"", &problem)?;
         }
         rustix::fs::fsync(&*self.root).map_err(|errno| self.failed("sync")(errno.into()))
     }
@@ -212,14 +224,15 @@ impl Context<'_> {
 
     fn run_steps(&self, job: &Job, root: Arc<Folder>) -> Result<(), RestoreError> {
         let (fetcher, fetched, budget) = Fetcher::new(self.repository.storage(), self.run);
-        lane::scope(|lanes| {
+        let links = lane::scope(|lanes| {
             for _ in 0..self.run.limits.threads.max(1) {
                 let (fetched, budget) = (fetched.clone(), Arc::clone(&budget));
                 lanes.spawn("unseal and write", move || self.unseal_and_write(&fetched, &budget));
             }
             drop(fetched);
             plan::run(self, job, root, fetcher)
-        })
+        })?;
+        links.finish(self)
     }
 
     fn unseal_and_write(
@@ -246,6 +259,10 @@ impl Context<'_> {
             resumed_bytes: count(&self.tally.resumed_bytes),
             deleted_count: count(&self.tally.deleted_count),
             owners_skipped_count: count(&self.tally.owners_skipped_count),
+            special_count: count(&self.tally.special_count),
+            linked_bytes: count(&self.tally.linked_bytes),
+            rightless_count: count(&self.tally.rightless_count),
+            shortfalls: self.tally.shortfalls(),
             failed: failures.named,
             failed_count: failures.count,
             damaged: failures.damaged,
@@ -281,15 +298,21 @@ fn find_entry(
 }
 
 /// The directory that a single file goes into, and the entry under the name it gets there.
-fn place_of_single(target: &Path, mut entry: Entry) -> (PathBuf, Job) {
+fn place_of_single(target: &Path, entry: Entry) -> (PathBuf, Job) {
     if target.is_dir() {
         // The root of a snapshot of one file may be named by a whole path.
-        entry.name = entry.name.rsplit('/').next().unwrap_or_default().to_owned();
-        return (target.to_owned(), Job::Single(entry));
+        let name = entry.raw_name().rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        return (target.to_owned(), Job::Single(named(entry, name)));
     }
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    entry.name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    (parent.to_owned(), Job::Single(entry))
+    let name = target.file_name().unwrap_or_default().as_bytes().to_vec();
+    (parent.to_owned(), Job::Single(named(entry, name)))
+}
+
+fn named(mut entry: Entry, raw_name: Vec<u8>) -> Entry {
+    entry.name = String::from_utf8_lossy(&raw_name).into_owned();
+    entry.side.get_or_insert_default().raw_name = Some(raw_name);
+    entry
 }
 
 /// Opens the target, and makes it and what is missing above it. True if it was there before.

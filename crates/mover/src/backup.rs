@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::owners;
 use crate::preflight::{self, Opened, is_empty_directory};
 use crate::quarantine::{figures, hold, is_quarantined};
-use crate::report::{Stop, chain, stage, stopped, unreadable, wait};
+use crate::report::{Stop, chain, shortfalls, stage, stopped, unreadable, wait};
 
 /// The name under which Kopia's policies say "not at all".
 const NO_COMPRESSION: &str = "none";
@@ -52,6 +52,7 @@ pub(crate) fn run(
             .map_err(|error| stopped(run, "back up", &error, error.class(), error.hint()))
     })?;
     report.unreadable = unreadable(outcome.unreadable_count, &outcome.unreadable);
+    report.shortfalls = shortfalls(&outcome.shortfalls);
 
     // From here on the snapshot exists: what follows is not interrupted, since it decides what the snapshot counts for.
     let after = stage("check", clock, report, |_| step.look_again(&outcome))?;

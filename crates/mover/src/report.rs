@@ -5,7 +5,7 @@ use std::error::Error;
 
 use api::exit;
 use api::mover::{Outcome, Report, Unreadable};
-use engine::Run;
+use engine::{Run, Shortfall, Shortfalls};
 use repository::{Clock, FailedEntry};
 use storage::Class;
 
@@ -113,6 +113,14 @@ fn add(stages: &mut BTreeMap<String, u64>, name: &str, ms: u64) {
 /// What could not be read or written. All the paths that are known: the report cuts them to what fits.
 pub(crate) fn unreadable(count: u64, failed: &[FailedEntry]) -> Unreadable {
     Unreadable { count, paths: failed.iter().map(|entry| entry.path.clone()).collect() }
+}
+
+/// What is not kept of entries, by kind; the log names them.
+pub(crate) fn shortfalls(shortfalls: &Shortfalls) -> BTreeMap<String, u64> {
+    for Shortfall { kind, path, reason } in &shortfalls.first {
+        tracing::warn!(kind = kind.name(), %path, %reason, "not kept");
+    }
+    shortfalls.counts.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect()
 }
 
 /// The most memory that this process ever had, in bytes; 0 where the system does not say.

@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::owners;
 use crate::preflight::{self, Opened};
 use crate::quarantine::is_quarantined;
-use crate::report::{Stop, chain, stage, stopped, unreadable, wait};
+use crate::report::{Stop, chain, shortfalls, stage, stopped, unreadable, wait};
 
 pub(crate) fn run(
     task: &RestoreTask,
@@ -37,7 +37,8 @@ pub(crate) fn run(
             .map_err(|error| stopped(run, "restore", &error, error.class(), error.hint()))
     })?;
     report.files = outcome.file_count;
-    report.bytes = outcome.bytes.saturating_add(outcome.resumed_bytes);
+    report.bytes = restored_bytes(&outcome);
+    report.shortfalls = shortfalls(&outcome.shortfalls);
     report.unreadable = unreadable(outcome.failed_count, &outcome.failed);
     report.owners = owners::of(&task.data);
     if outcome.failed_count > 0 {
@@ -106,11 +107,15 @@ fn selection_of(selection: &Selection) -> engine::Selection {
     }
 }
 
+fn restored_bytes(outcome: &RestoreOutcome) -> u64 {
+    outcome.bytes.saturating_add(outcome.resumed_bytes).saturating_add(outcome.linked_bytes)
+}
+
 /// What was restored must be what the snapshot says it holds.
 fn compare(snapshot: &Snapshot, outcome: &RestoreOutcome) -> Result<(), Stop> {
     let Some(root) = &snapshot.root else { return Ok(()) };
     let Some(summary) = root.summary.as_ref().filter(|_| root.kind == EntryKind::Directory) else { return Ok(()) };
-    let bytes = outcome.bytes.saturating_add(outcome.resumed_bytes);
+    let bytes = restored_bytes(outcome);
     // The target itself is no part of what was restored.
     let directory_count = outcome.directory_count.saturating_add(1);
     let pairs = [

@@ -1,9 +1,11 @@
 //! Text for people and JSON for programs.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use engine::{Shortfall, ShortfallKind, Shortfalls};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use repository::FailedEntry;
@@ -190,6 +192,45 @@ impl FailedView {
     pub fn all(entries: &[FailedEntry]) -> Vec<Self> {
         entries.iter().map(|entry| Self { path: entry.path.clone(), error: entry.error.clone() }).collect()
     }
+}
+
+/// What of an entry is not kept.
+#[derive(Serialize)]
+pub struct ShortfallView {
+    kind: &'static str,
+    path: String,
+    error: String,
+}
+
+impl ShortfallView {
+    /// The views of all that are named.
+    pub fn all(shortfalls: &Shortfalls) -> Vec<Self> {
+        let view = |one: &Shortfall| Self { kind: one.kind.name(), path: one.path.clone(), error: one.reason.clone() };
+        shortfalls.first.iter().map(view).collect()
+    }
+}
+
+/// How many there are of each kind.
+pub fn shortfall_kinds(shortfalls: &Shortfalls) -> BTreeMap<&'static str, u64> {
+    shortfalls.counts.iter().map(|(kind, count)| (kind.name(), *count)).collect()
+}
+
+/// One paragraph a kind, or nothing.
+pub fn shortfalls(ending: &str, shortfalls: &Shortfalls) -> String {
+    let mut text = String::new();
+    for (kind, count) in &shortfalls.counts {
+        let of_kind = shortfalls.first.iter().filter(|one| one.kind == *kind);
+        let named: Vec<FailedView> =
+            of_kind.map(|one| FailedView { path: one.path.clone(), error: one.reason.clone() }).collect();
+        let what = match kind {
+            ShortfallKind::Attributes => "extended attributes",
+            ShortfallKind::Special => "devices, pipes and sockets",
+            ShortfallKind::HardLink => "hard links",
+            ShortfallKind::Time => "times",
+        };
+        text.push_str(&failed(&format!("{what} not {ending}"), *count, &named));
+    }
+    text
 }
 
 /// Calls to the store.

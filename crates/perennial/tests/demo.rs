@@ -24,7 +24,6 @@ fn the_story_is_told_to_its_end() {
         "Pending, RepositoryMissing",
         "Pending, RepositoryAuth",
         "integrity_check says ok",
-        "limit of Kopia's format: hard links come back",
         "its backup is killed when",
         "its restore is killed when",
         "nothing wrong",

@@ -6,6 +6,7 @@ mod demo;
 mod failures;
 mod formats;
 mod help;
+mod hostile;
 mod interleave;
 mod interrupt;
 mod kills;

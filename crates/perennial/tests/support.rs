@@ -1,7 +1,7 @@
 //! The program under test, a place for it, and trees of files.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -108,28 +108,7 @@ pub fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// Everything below `root` in words, one line each, for comparison.
+/// Everything in `root` to the last attribute, one line each, for comparison.
 pub fn describe(root: &Path) -> String {
-    let mut lines = Vec::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            let metadata = fs::symlink_metadata(&path).unwrap();
-            let inside = path.strip_prefix(root).unwrap().display().to_string();
-            let (mode, owner, mtime) = (metadata.mode(), metadata.uid(), (metadata.mtime(), metadata.mtime_nsec()));
-            let what = if metadata.is_symlink() {
-                format!("-> {}", fs::read_link(&path).unwrap().display())
-            } else if metadata.is_dir() {
-                open.push(path.clone());
-                "directory".to_owned()
-            } else {
-                let bytes = fs::read(&path).unwrap();
-                format!("{} bytes {}", bytes.len(), blake3::hash(&bytes))
-            };
-            lines.push(format!("{inside} {mode:o} {owner} {mtime:?} {what}"));
-        }
-    }
-    lines.sort();
-    lines.join("\n")
+    testkit::describe(root).unwrap()
 }

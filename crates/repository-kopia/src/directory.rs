@@ -4,12 +4,13 @@
 //! every program. Source: Kopia format, "Snapshots".
 
 use jiff::Timestamp;
-use repository::{DataId, Directory, Entry, EntryKind, FailedEntry, Summary};
+use repository::{DataId, Directory, DirectorySide, Entry, EntryKind, FailedEntry, Summary};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ReadError;
 use crate::json::{self, is_default, null_is_default};
 use crate::object::ObjectId;
+use crate::side::{self, DirectorySideJson, EntrySideJson};
 
 /// Marks a listing; anything else is none.
 const STREAM: &str = "kopia:directory";
@@ -25,6 +26,8 @@ struct DirectoryJson {
     entries: Option<Vec<EntryJson>>,
     #[serde(default)]
     summary: Option<SummaryJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    perennial: Option<DirectorySideJson>,
 }
 
 /// Kopia's `DirEntry`.
@@ -48,6 +51,8 @@ pub(crate) struct EntryJson {
     obj: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     summ: Option<SummaryJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    perennial: Option<Box<EntrySideJson>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -76,12 +81,13 @@ struct FailedEntryJson {
 }
 
 /// The bytes of a listing. `entries` stand in Kopia's order: directories first, each group by name.
-pub(crate) fn write(entries: &[Entry], summary: &Summary) -> Vec<u8> {
+pub(crate) fn write(entries: &[Entry], summary: &Summary, side: &DirectorySide) -> Vec<u8> {
     let entries: Vec<EntryJson> = entries.iter().map(EntryJson::from).collect();
     json::to_line(&DirectoryJson {
         stream: STREAM.to_owned(),
         entries: (!entries.is_empty()).then_some(entries),
         summary: Some(SummaryJson::from(summary)),
+        perennial: side::directory_to_json(side),
     })
 }
 
@@ -94,7 +100,8 @@ pub(crate) fn read(object: &ObjectId, bytes: &[u8]) -> Result<Directory, ReadErr
     }
     let entries = parsed.entries.unwrap_or_default();
     let entries = entries.into_iter().map(Entry::try_from).collect::<Result<_, _>>().map_err(damaged)?;
-    Ok(Directory { entries, summary: parsed.summary.map(Summary::from) })
+    let side = parsed.perennial.map(side::directory_from_json).transpose().map_err(damaged)?;
+    Ok(Directory { entries, summary: parsed.summary.map(Summary::from), side: side.unwrap_or_default() })
 }
 
 impl From<&Entry> for EntryJson {
@@ -114,6 +121,11 @@ impl From<&Entry> for EntryJson {
             gid: entry.gid,
             obj: entry.data.as_str().to_owned(),
             summ: entry.summary.as_ref().map(SummaryJson::from),
+            perennial: entry
+                .side
+                .as_ref()
+                .filter(|side| !side.is_empty())
+                .map(|side| Box::new(side::entry_to_json(side))),
         }
     }
 }
@@ -128,9 +140,7 @@ impl TryFrom<EntryJson> for Entry {
             "s" => EntryKind::Symlink,
             other => return Err(format!("entry {:?} is of unknown type {other:?}", entry.name)),
         };
-        if entry.name.contains(['/', '\0']) || matches!(entry.name.as_str(), "." | "..") {
-            return Err(format!("{:?} cannot be the name of an entry", entry.name));
-        }
+        check_name(entry.name.as_bytes())?;
         let mode = read_mode(&entry.mode).ok_or_else(|| format!("{:?} is no mode", entry.mode))?;
         Ok(Self {
             name: entry.name,
@@ -142,8 +152,17 @@ impl TryFrom<EntryJson> for Entry {
             size_bytes: entry.size,
             data: DataId::new(entry.obj),
             summary: entry.summ.map(Summary::from),
+            side: entry.perennial.map(|json| side::entry_from_json(*json)).transpose()?.flatten(),
         })
     }
+}
+
+/// A name that leads elsewhere is none.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), String> {
+    if name.contains(&b'/') || name.contains(&0) || matches!(name, b"." | b"..") {
+        return Err(format!("{:?} cannot be the name of an entry", String::from_utf8_lossy(name)));
+    }
+    Ok(())
 }
 
 impl EntryJson {
@@ -238,9 +257,23 @@ mod tests {
         let object: ObjectId = "kaabb".parse().unwrap();
         for listing in [EMPTY, FULL] {
             let read = read(&object, listing.as_bytes()).unwrap();
-            let written = write(&read.entries, &read.summary.unwrap());
+            let written = write(&read.entries, &read.summary.unwrap(), &read.side);
             assert_eq!(String::from_utf8(written).unwrap(), listing);
         }
+    }
+
+    /// As described in the Kopia format's section "Side record".
+    const BEYOND: &str = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"caf\u{fffd}\",\"type\":\"f\",\"mode\":\"0644\",\"mtime\":\"2023-11-14T22:13:20Z\",\"obj\":\"aabb\",\"perennial\":{\"name\":\"Y2Fm6Q==\",\"xattrs\":{\"base64:dXNlci7/\":\"\",\"user.a\":\"AQI=\"},\"link\":{\"ino\":7,\"fs\":2}}}],\"summary\":{\"size\":0,\"files\":1,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20Z\",\"numFailed\":0},\"perennial\":{\"xattrs\":{\"system.posix_acl_default\":\"AgA=\"},\"special\":[{\"name\":\"disk\",\"type\":\"block\",\"major\":8,\"minor\":0,\"mode\":\"0660\",\"gid\":6,\"mtime\":\"2023-11-14T22:13:20Z\"},{\"name\":\"pipe\u{fffd}\",\"raw\":\"cGlwZf8=\",\"type\":\"fifo\",\"mode\":\"0600\",\"mtime\":\"2023-11-14T22:13:20Z\",\"link\":{\"ino\":9}}]}}\n";
+
+    #[test]
+    fn side_records_are_read_and_written_again() {
+        let object: ObjectId = "kaabb".parse().unwrap();
+        let listing = read(&object, BEYOND.as_bytes()).unwrap();
+        assert_eq!(listing.entries[0].raw_name(), b"caf\xe9");
+        assert_eq!(listing.entries[0].xattrs()[1].name, b"user.\xff");
+        assert_eq!(listing.side.specials[1].name, b"pipe\xff");
+        let written = write(&listing.entries, &listing.summary.unwrap(), &listing.side);
+        assert_eq!(String::from_utf8(written).unwrap(), BEYOND);
     }
 
     #[test]
@@ -251,7 +284,13 @@ mod tests {
                 "{{\"stream\":\"kopia:directory\",\"entries\":[{{\"name\":\"{name}\",\"type\":\"f\",\"obj\":\"aa\"}}]}}"
             );
             assert!(read(&object, listing.as_bytes()).is_err(), "{name}");
+            let special = format!(
+                "{{\"stream\":\"kopia:directory\",\"perennial\":{{\"special\":[{{\"name\":\"{name}\",\"type\":\"fifo\",\"mode\":\"0\",\"mtime\":\"2023-11-14T22:13:20Z\"}}]}}}}"
+            );
+            assert!(read(&object, special.as_bytes()).is_err(), "{name}");
         }
+        let raw = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"a\",\"type\":\"f\",\"obj\":\"aa\",\"perennial\":{\"name\":\"Li4=\"}}]}";
+        assert!(read(&object, raw.as_bytes()).is_err());
     }
 
     #[test]

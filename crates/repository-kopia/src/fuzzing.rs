@@ -123,9 +123,9 @@ pub fn compressed_object(bytes: &[u8]) {
 pub fn directory(bytes: &[u8]) {
     let Ok(read) = directory::read(&some_object(), bytes) else { return };
     let Some(summary) = &read.summary else { return };
-    let written = directory::write(&read.entries, summary);
+    let written = directory::write(&read.entries, summary, &read.side);
     let again = directory::read(&some_object(), &written).expect("what was read is written and read again");
-    assert_eq!((again.entries, again.summary), (read.entries, read.summary));
+    assert_eq!((again.entries, again.summary, again.side), (read.entries, read.summary, read.side));
 }
 
 /// An index object.

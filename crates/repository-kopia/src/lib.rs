@@ -8,7 +8,7 @@
 //! pack          contents ⇄ pack blobs
 //! index, epoch  content → pack, offset, length; which index blobs count
 //! object        a file's bytes as contents, or as an index of pieces
-//! directory     listings
+//! directory     listings; side: what they have beyond Kopia's
 //! manifest      labelled documents: snapshot, policy
 //! session       writing, in the order that survives a kill
 //! maintenance   giving storage back, in the order and after the times that keep what others write
@@ -42,6 +42,7 @@ mod records;
 mod repository;
 mod retention;
 mod session;
+mod side;
 mod snapshot;
 mod supported;
 mod survey;
@@ -76,8 +77,14 @@ pub const PREFIX_MANIFEST: u8 = manifest::MANIFEST_PREFIX;
 pub const PREFIX_INDEX: u8 = b'x';
 
 /// The bytes of a directory listing. `entries` stand in Kopia's order: directories first, each group by name.
-pub fn write_directory(entries: &[::repository::Entry], summary: &::repository::Summary) -> Vec<u8> {
-    directory::write(entries, summary)
+///
+/// `side` and what entries have of it stand in members that Kopia passes over; see the format's section "Side record".
+pub fn write_directory(
+    entries: &[::repository::Entry],
+    summary: &::repository::Summary,
+    side: &::repository::DirectorySide,
+) -> Vec<u8> {
+    directory::write(entries, summary, side)
 }
 
 /// The bytes of an index object over `pieces`, each with its length in bytes, that follow each other without gaps.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::side::{DirectorySide, HardLink, Side, Xattr};
+
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EntryKind {
@@ -49,7 +51,8 @@ impl fmt::Debug for DataId {
 /// One file, directory or link inside a snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Base name; never contains `/`.
+    /// Base name; never contains `/`. Where the file system's is not UTF-8, one that stands for it, see
+    /// [`Entry::raw_name`].
     pub name: String,
     /// What it is.
     pub kind: EntryKind,
@@ -67,6 +70,26 @@ pub struct Entry {
     pub data: DataId,
     /// For directories, and for the root of a single-file snapshot.
     pub summary: Option<Summary>,
+    /// What else is known of it; of a directory only its name, since it keeps its attributes itself.
+    pub side: Option<Box<Side>>,
+}
+
+impl Entry {
+    /// The bytes of its name on a file system.
+    pub fn raw_name(&self) -> &[u8] {
+        let raw = self.side.as_ref().and_then(|side| side.raw_name.as_deref());
+        raw.unwrap_or(self.name.as_bytes())
+    }
+
+    /// Its extended attributes by name.
+    pub fn xattrs(&self) -> &[Xattr] {
+        self.side.as_ref().map_or(&[], |side| &side.xattrs)
+    }
+
+    /// Which file it is a name of, where that has several.
+    pub fn hard_link(&self) -> Option<HardLink> {
+        self.side.as_ref().and_then(|side| side.hard_link)
+    }
 }
 
 /// What a directory holds, all levels together.
@@ -108,4 +131,6 @@ pub struct Directory {
     pub entries: Vec<Entry>,
     /// What it says it holds.
     pub summary: Option<Summary>,
+    /// What else it has.
+    pub side: DirectorySide,
 }

@@ -6,9 +6,11 @@
 mod clock;
 mod content;
 mod entry;
+mod side;
 mod snapshot;
 
 pub use clock::{Clock, SystemClock};
 pub use content::{ContentId, ContentIdError, HASH_BYTES_MAX, PackId};
 pub use entry::{DataId, Directory, Entry, EntryKind, FailedEntry, Summary};
+pub use side::{DeviceNumber, DirectorySide, HardLink, Side, Special, SpecialKind, Xattr};
 pub use snapshot::{Identity, IdentityError, Snapshot, SnapshotId, Stats};

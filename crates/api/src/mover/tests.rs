@@ -147,6 +147,7 @@ fn the_longest_report_has_room_for_paths() {
         bytes: u64::MAX,
         new_bytes: u64::MAX,
         unreadable: Unreadable { count: u64::MAX, paths: vec![long.clone(); 50] },
+        shortfalls: (0..50).map(|kind| (format!("{kind:02}{long}"), u64::MAX)).collect(),
         owners: vec![Owner { uid: u32::MAX, gid: u32::MAX, files: u64::MAX }; 50],
         stages_ms: (0..50).map(|stage| (format!("{stage:02}{long}"), u64::MAX)).collect(),
         peak_memory_bytes: u64::MAX,
@@ -156,6 +157,7 @@ fn the_longest_report_has_room_for_paths() {
     assert!(message.len() <= TERMINATION_MESSAGE_BYTES_MAX, "{}", message.len());
     let read = Report::from_termination_message(&message).unwrap();
     assert_eq!((read.stages_ms.len(), read.owners.len()), (STAGE_COUNT_MAX, OWNER_COUNT_MAX));
+    assert_eq!(read.shortfalls.len(), SHORTFALL_COUNT_MAX);
     assert!(read.unreadable.paths.len() >= 2, "{message}");
 }
 
@@ -203,6 +205,7 @@ proptest! {
             bytes,
             new_bytes,
             unreadable: Unreadable { count, paths },
+            shortfalls: stages.clone(),
             owners: owners.into_iter().map(|(uid, gid, files)| Owner { uid, gid, files }).collect(),
             stages_ms: stages,
             peak_memory_bytes,

@@ -13,7 +13,7 @@ use codec::compress::Algorithm;
 use codec::split::{self, Splitter};
 use repository::{Entry, FailedEntry};
 use repository_kopia::ObjectId;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 
 use super::BackupError;
 use super::tree::{DirectoryNumber, Finished};
@@ -136,6 +136,14 @@ pub(super) fn run(
     Ok(())
 }
 
+/// What was a file when its directory was listed may be something else by now, whose bytes are none or never end.
+fn still_a_file(fd: OwnedFd) -> io::Result<OwnedFd> {
+    match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+        FileType::RegularFile => Ok(fd),
+        _ => Err(io::Error::other("it was a file when its directory was listed, and is none any more")),
+    }
+}
+
 struct Reader<'a> {
     to_seal: &'a Sender<Batch>,
     to_tree: &'a Sender<Finished>,
@@ -173,7 +181,7 @@ impl Reader<'_> {
             Mode::empty(),
         );
         let small_below = BATCH_BYTES.min(self.splitter.min_piece_bytes()) as u64;
-        let read = match opened.map_err(io::Error::from) {
+        let read = match opened.map_err(io::Error::from).and_then(still_a_file) {
             Ok(file) if job.draft.size_bytes < small_below => self.small(&job, file.into(), small_below)?,
             Ok(file) => self.large(&job, file.into())?,
             Err(error) => Err(error),

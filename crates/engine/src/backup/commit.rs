@@ -42,8 +42,7 @@ pub(super) fn run(
         parent,
         unreadable_count: tree.counts.failed_count,
         unreadable: tree.counts.failed,
-        limited_count: tree.counts.limited_count,
-        limited: tree.counts.limited,
+        shortfalls: tree.counts.shortfalls,
     })
 }
 

@@ -43,10 +43,11 @@ pub(super) fn parents(
     Ok(parents)
 }
 
-/// The entries that earlier snapshots have in one directory.
+/// The entries that earlier snapshots have in one directory, by the bytes of their names: a name that only stands for another
+/// may have stood for yet another one then.
 #[derive(Default)]
 pub(super) struct Earlier {
-    directories: Vec<HashMap<String, Entry>>,
+    directories: Vec<HashMap<Vec<u8>, Entry>>,
 }
 
 impl Earlier {
@@ -61,7 +62,8 @@ impl Earlier {
             seen.push(&entry.data);
             match run.runtime.block_on(repository.directory(&entry.data)) {
                 Ok(directory) => {
-                    directories.push(directory.entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect());
+                    directories
+                        .push(directory.entries.into_iter().map(|entry| (entry.raw_name().to_vec(), entry)).collect());
                 }
                 Err(error) if error.class() == Class::Damaged => {
                     tracing::warn!(%error, "a directory of an earlier snapshot is damaged: its files are read again");
@@ -75,11 +77,13 @@ impl Earlier {
     /// For a snapshot of a single file: the root entries themselves.
     pub(super) fn of_files(entries: &[&Entry]) -> Self {
         let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-        Self { directories: files.map(|entry| HashMap::from([(entry.name.clone(), (*entry).clone())])).collect() }
+        Self {
+            directories: files.map(|entry| HashMap::from([(entry.raw_name().to_vec(), (*entry).clone())])).collect(),
+        }
     }
 
     /// The earlier entries of that name.
-    pub(super) fn named<'a>(&'a self, name: &str) -> Vec<&'a Entry> {
+    pub(super) fn named<'a>(&'a self, name: &[u8]) -> Vec<&'a Entry> {
         self.directories.iter().filter_map(|directory| directory.get(name)).collect()
     }
 
@@ -90,7 +94,7 @@ impl Earlier {
         session: &Session<'_>,
         run: &Run,
     ) -> Result<Option<DataId>, BackupError> {
-        for earlier in self.named(&draft.name) {
+        for earlier in self.named(draft.raw_name()) {
             if looks_the_same(earlier, draft) && is_all_there(&earlier.data, session, run)? {
                 return Ok(Some(earlier.data.clone()));
             }

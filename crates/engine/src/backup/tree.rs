@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use codec::compress::Algorithm;
 use codec::split::Splitter;
-use repository::{Entry, EntryKind, FailedEntry, Summary};
+use repository::{DirectorySide, Entry, EntryKind, FailedEntry, Summary};
 use repository_kopia::{
     Checkpoint, ObjectId, PREFIX_DATA, PREFIX_DIRECTORY, PREFIX_INDEX, write_directory, write_index_object,
 };
@@ -19,6 +19,7 @@ use super::seal::{Seal, Worker};
 use super::walk::Source;
 use crate::lane::{Receiver, RecvTimeoutError, Stopped};
 use crate::meter::Counter;
+use crate::shortfall::{Shortfall, Shortfalls};
 
 /// Failed entries named in one directory's summary; their counts are complete.
 const ERRORS_NAMED: usize = 10;
@@ -36,6 +37,8 @@ pub(super) enum Finished {
         /// `None` for the root.
         parent: Option<DirectoryNumber>,
         draft: Entry,
+        /// What it has beside its entries.
+        side: DirectorySide,
         /// How many entries will come.
         entry_count: usize,
         metadata_compression: Option<Algorithm>,
@@ -50,8 +53,8 @@ pub(super) enum Finished {
     Failed { directory: DirectoryNumber, failed: FailedEntry },
     /// An entry could not be read, and the policy says to pass over it.
     Ignored { directory: DirectoryNumber, failed: FailedEntry },
-    /// An entry is left out, or its name changed, because the format cannot hold it as it is.
-    Limited { failed: FailedEntry },
+    /// Something of an entry is not kept; the entry itself comes, or is none that is waited for.
+    Short(Shortfall),
 }
 
 /// The finished tree.
@@ -70,13 +73,13 @@ pub(super) struct Counts {
     pub(super) failed_count: u64,
     pub(super) ignored_error_count: u64,
     pub(super) failed: Vec<FailedEntry>,
-    pub(super) limited_count: u64,
-    pub(super) limited: Vec<FailedEntry>,
+    pub(super) shortfalls: Shortfalls,
 }
 
 struct OpenDirectory {
     parent: Option<DirectoryNumber>,
     draft: Entry,
+    side: DirectorySide,
     missing_count: usize,
     entries: Vec<Entry>,
     failed: Vec<FailedEntry>,
@@ -130,10 +133,11 @@ impl Builder<'_> {
     /// Takes one message; the last one gives the root.
     fn take(&mut self, message: Finished) -> Result<Option<Entry>, BackupError> {
         let directory = match message {
-            Finished::Directory { number, parent, draft, entry_count, metadata_compression } => {
+            Finished::Directory { number, parent, draft, side, entry_count, metadata_compression } => {
                 let open = OpenDirectory {
                     parent,
                     draft,
+                    side,
                     missing_count: entry_count,
                     entries: Vec::with_capacity(entry_count),
                     failed: Vec::new(),
@@ -173,9 +177,8 @@ impl Builder<'_> {
                 self.with(directory, |open| open.ignored.push(failed));
                 directory
             }
-            Finished::Limited { failed } => {
-                self.counts.limited_count += 1;
-                name(&mut self.counts.limited, &failed);
+            Finished::Short(shortfall) => {
+                self.counts.shortfalls.note(shortfall);
                 return Ok(None);
             }
         };
@@ -245,6 +248,7 @@ impl Builder<'_> {
         let mut copy = OpenDirectory {
             parent: open.parent,
             draft: open.draft.clone(),
+            side: open.side.clone(),
             missing_count: 0,
             entries: open.entries.clone(),
             failed: open.failed.clone(),
@@ -278,7 +282,7 @@ impl Builder<'_> {
             (is_other(a), a.name.as_bytes()).cmp(&(is_other(b), b.name.as_bytes()))
         });
         let summary = Summary { incomplete: incomplete.map(str::to_owned), ..summarize(&open) };
-        let listing = write_directory(&open.entries, &summary);
+        let listing = write_directory(&open.entries, &summary, &open.side);
         let object = self.object(PREFIX_DIRECTORY, &listing, open.metadata_compression)?;
         Ok(Entry { data: object.into(), summary: Some(summary), size_bytes: 0, ..open.draft })
     }

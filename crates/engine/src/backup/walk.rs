@@ -4,29 +4,38 @@
 //! walk cannot lead out of the source. An error belongs to its entry and does not stop the walk; only the root must be
 //! readable.
 
-use std::collections::{BTreeMap, HashSet};
-use std::ffi::CString;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::split;
 use jiff::Timestamp;
-use repository::{DataId, Entry, EntryKind, FailedEntry};
+use repository::{DataId, DeviceNumber, DirectorySide, Entry, EntryKind, FailedEntry, HardLink, Side};
+use repository::{Special, SpecialKind, Xattr};
 use repository_kopia::{CACHEDIR_TAG_SIGNATURE, Policy, Repository, Rules, Session, parse_dot_ignore};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, major, minor, open, openat, readlinkat, statat};
 
 use super::BackupError;
 use super::chunk::FileJob;
+use super::names;
 use super::reuse::{Earlier, Parent};
+use super::side::{Found, SideReader};
 use super::tree::{DirectoryNumber, Finished};
 use crate::lane::{Sender, Stopped};
 use crate::meter::Counter;
 use crate::run::Run;
+use crate::shortfall::{Shortfall, ShortfallKind};
+use crate::xattr::Place;
 
+/// Times between these, in seconds since 1970, can be written so that every program reads them: the years 1 to 9999.
+const MTIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_207_199;
 /// A dot-ignore file is read up to this size in bytes.
 const DOT_IGNORE_BYTES_MAX: u64 = 1 << 20;
 /// Name of the file that marks a cache directory.
@@ -38,7 +47,7 @@ pub(super) struct Source {
     /// The root directory, or the directory of the single file.
     directory: Arc<OwnedFd>,
     draft: Entry,
-    device: u64,
+    stat: Stat,
     /// Raw name of the single file in its directory.
     single_file: Option<CString>,
     policy: Arc<Policy>,
@@ -57,7 +66,7 @@ impl Source {
         // A link as the source is followed once; its target gives the name.
         let resolved = path.canonicalize().map_err(failed)?;
         let name = match resolved.file_name() {
-            Some(name) => name.to_string_lossy().into_owned(),
+            Some(name) => names::as_text(name.as_bytes()),
             None => "/".to_owned(),
         };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -77,7 +86,7 @@ impl Source {
             path: path.to_owned(),
             directory: Arc::new(fd),
             draft: draft(name, kind, &stat),
-            device: stat.st_dev,
+            stat,
             single_file,
             policy: Arc::new(policy),
             policies_below: policies_below.into_iter().map(|(path, policy)| (path, Arc::new(policy))).collect(),
@@ -96,41 +105,48 @@ impl Source {
 }
 
 fn raw_name(path: &Path) -> io::Result<CString> {
-    use std::os::unix::ffi::OsStrExt as _;
     let name = path.file_name().unwrap_or_default();
     CString::new(name.as_bytes()).map_err(io::Error::other)
 }
 
-/// An entry as the file system describes it; its data comes later.
+/// An entry as the file system describes it; its data and its side record come later.
 fn draft(name: String, kind: EntryKind, stat: &Stat) -> Entry {
-    let mtime = Timestamp::new(stat.st_mtime, stat.st_mtime_nsec as i32).unwrap_or(Timestamp::UNIX_EPOCH);
     Entry {
         name,
         kind,
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime,
+        mtime: mtime(stat),
         size_bytes: if kind == EntryKind::Directory { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) },
         data: DataId::new(""),
         summary: None,
+        side: None,
     }
+}
+
+/// The modification time, or the nearest that can be written.
+fn mtime(stat: &Stat) -> Timestamp {
+    let nanoseconds = if MTIME_SECONDS.contains(&stat.st_mtime) { stat.st_mtime_nsec as i32 } else { 0 };
+    let seconds = stat.st_mtime.clamp(*MTIME_SECONDS.start(), *MTIME_SECONDS.end());
+    Timestamp::new(seconds, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// The walk and what it feeds.
 pub(super) struct Walk<'a> {
-    pub(super) source: &'a Source,
-    pub(super) session: &'a Session<'a>,
-    pub(super) run: &'a Run,
-    pub(super) to_chunk: Sender<FileJob>,
-    pub(super) to_tree: Sender<Finished>,
-    pub(super) next_directory: &'a AtomicU64,
+    source: &'a Source,
+    session: &'a Session<'a>,
+    run: &'a Run,
+    to_chunk: Sender<FileJob>,
+    to_tree: Sender<Finished>,
+    next_directory: &'a AtomicU64,
+    side: SideReader,
 }
 
 /// A directory still to be listed.
 struct Pending {
     /// Where it is opened; the root is open already.
-    place: Place,
+    place: Location,
     /// Relative to the root, `""` for the root itself.
     path: String,
     parent: Option<DirectoryNumber>,
@@ -138,10 +154,10 @@ struct Pending {
     policy: Arc<Policy>,
     rules: Rules,
     earlier: Vec<Entry>,
-    device: u64,
+    stat: Stat,
 }
 
-enum Place {
+enum Location {
     Open(Arc<OwnedFd>),
     In { parent: Arc<OwnedFd>, name: CString },
 }
@@ -149,9 +165,22 @@ enum Place {
 /// One listed name.
 struct Listed {
     raw: CString,
+    /// As it is written.
     name: String,
     stat: Stat,
     file_type: FileType,
+}
+
+impl Listed {
+    fn is_special(&self) -> bool {
+        !matches!(self.file_type, FileType::Directory | FileType::RegularFile | FileType::Symlink)
+    }
+
+    /// Its bytes where they are not what is written.
+    fn raw_name(&self) -> Option<Vec<u8>> {
+        let raw = self.raw.as_bytes();
+        (raw != self.name.as_bytes()).then(|| raw.to_vec())
+    }
 }
 
 /// A directory being walked.
@@ -164,21 +193,32 @@ struct Here<'a> {
     earlier: Earlier,
 }
 
-impl Walk<'_> {
-    pub(super) fn run(&self, parents: &[Arc<Parent>]) -> Result<(), BackupError> {
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        source: &'a Source,
+        session: &'a Session<'a>,
+        run: &'a Run,
+        to_chunk: Sender<FileJob>,
+        to_tree: Sender<Finished>,
+        next_directory: &'a AtomicU64,
+    ) -> Self {
+        Self { source, session, run, to_chunk, to_tree, next_directory, side: SideReader::new(source.stat.st_dev) }
+    }
+
+    pub(super) fn run(mut self, parents: &[Arc<Parent>]) -> Result<(), BackupError> {
         let roots: Vec<&Entry> = parents.iter().map(|parent| &parent.root).collect();
         if let Some(raw) = &self.source.single_file {
             return self.single_file(raw.clone(), &roots);
         }
         let mut pending = vec![Pending {
-            place: Place::Open(self.source.directory.clone()),
+            place: Location::Open(self.source.directory.clone()),
             path: String::new(),
             parent: None,
             draft: self.source.draft.clone(),
             policy: self.source.policy.clone(),
             rules: self.source.rules.clone(),
             earlier: roots.into_iter().cloned().collect(),
-            device: self.source.device,
+            stat: self.source.stat,
         }];
         while let Some(next) = pending.pop() {
             let mut below = self.directory(next)?;
@@ -188,9 +228,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn single_file(&self, raw: CString, roots: &[&Entry]) -> Result<(), BackupError> {
-        let draft = self.source.draft.clone();
-        let number = self.announce(None, draft.clone(), 1, &self.source.policy)?;
+    fn single_file(&mut self, raw: CString, roots: &[&Entry]) -> Result<(), BackupError> {
+        let directory = self.source.directory.clone();
+        let (stat, draft) = (&self.source.stat, self.source.draft.clone());
+        let raw_name = (raw.as_bytes() != draft.name.as_bytes()).then(|| raw.as_bytes().to_vec());
+        let found = self.found(Place::In(directory.as_fd(), &raw), stat, "", &draft.name)?;
+        let side = side(raw_name, found, self.side.hard_link(stat));
+        let draft = Entry { side, ..draft };
+        let number = self.announce(None, draft.clone(), DirectorySide::default(), 1, &self.source.policy)?;
         let here = Here {
             number,
             fd: self.source.directory.clone(),
@@ -206,12 +251,13 @@ impl Walk<'_> {
         &self,
         parent: Option<DirectoryNumber>,
         draft: Entry,
+        side: DirectorySide,
         entry_count: usize,
         policy: &Policy,
     ) -> Result<DirectoryNumber, BackupError> {
         let number = self.next_directory.fetch_add(1, Ordering::Relaxed);
         let metadata_compression = policy.metadata_compression;
-        self.tell(Finished::Directory { number, parent, draft, entry_count, metadata_compression })?;
+        self.tell(Finished::Directory { number, parent, draft, side, entry_count, metadata_compression })?;
         Ok(number)
     }
 
@@ -219,12 +265,31 @@ impl Walk<'_> {
         self.to_tree.send(message).map_err(|_| Stopped.into())
     }
 
+    /// Something of the entry `name` in the directory `path` is not kept.
+    fn falls_short(&self, kind: ShortfallKind, path: &str, name: &str, reason: String) -> Result<(), BackupError> {
+        let path = if name == "." && !path.is_empty() { path.to_owned() } else { join(path, name) };
+        self.tell(Finished::Short(Shortfall { kind, path, reason }))
+    }
+
+    /// What an entry has beside its fields; what of that cannot be kept is told.
+    fn found(&mut self, place: Place<'_>, stat: &Stat, path: &str, name: &str) -> Result<Vec<Xattr>, BackupError> {
+        if !MTIME_SECONDS.contains(&stat.st_mtime) {
+            let reason = format!("{} seconds since 1970 is written as {}", stat.st_mtime, mtime(stat));
+            self.falls_short(ShortfallKind::Time, path, name, reason)?;
+        }
+        let Found { xattrs, missing } = self.side.xattrs(place, stat.st_dev);
+        if let Some(reason) = missing {
+            self.falls_short(ShortfallKind::Attributes, path, name, reason)?;
+        }
+        Ok(xattrs)
+    }
+
     /// Walks one directory; gives the directories below it.
-    fn directory(&self, pending: Pending) -> Result<Vec<Pending>, BackupError> {
+    fn directory(&mut self, pending: Pending) -> Result<Vec<Pending>, BackupError> {
         if self.run.cancel.is_cancelled() {
             return Err(BackupError::Interrupted);
         }
-        let Pending { place, path, parent, draft, policy, rules, earlier, device } = pending;
+        let Pending { place, path, parent, draft, policy, rules, earlier, stat } = pending;
         let policy = self.source.policies_below.get(&path).cloned().unwrap_or(policy);
         let (fd, listed) = match open_and_list(place) {
             Ok(listed) => listed,
@@ -244,101 +309,84 @@ impl Walk<'_> {
         };
         let rules = dot_ignore_rules(&fd, &listed, &path, &policy, rules)?;
         let is_cache = policy.files.ignore_cache_dirs && is_cache_directory(&fd, &listed);
-        let entries = if is_cache { Vec::new() } else { self.choose(listed, &path, &policy, &rules, device)? };
-        let number = self.announce(parent, draft, entries.len(), &policy)?;
+        let mut chosen = if is_cache { Vec::new() } else { choose(listed, &path, &policy, &rules, stat.st_dev) };
+        let specials: Vec<Listed> = chosen.extract_if(.., |entry| entry.is_special()).collect();
+        tell_names_apart(&mut chosen);
+        self.side.begin_directory();
+        let side = DirectorySide {
+            xattrs: self.found(Place::Open(fd.as_fd()), &stat, &path, ".")?,
+            specials: self.specials(&fd, &path, specials)?,
+        };
+        let number = self.announce(parent, draft, side, chosen.len(), &policy)?;
         let earlier_entries: Vec<&Entry> = earlier.iter().collect();
         let earlier = Earlier::read(self.session.repository(), &earlier_entries, self.run)?;
         let here = Here { number, fd, path: &path, policy: &policy, rules, earlier };
         let mut below = Vec::new();
-        let mut names = HashSet::new();
-        for entry in entries {
-            if !names.insert(entry.name.clone()) {
-                let error = "its name becomes that of another entry when written as UTF-8".to_owned();
-                self.tell(Finished::Failed { directory: number, failed: here.failed(&entry.name, error) })?;
-                continue;
-            }
+        for entry in chosen {
             below.extend(self.entry(&here, entry)?);
         }
         Ok(below)
     }
 
-    /// Leaves out what rules exclude and what the format cannot hold.
-    fn choose(
-        &self,
-        listed: Vec<Listed>,
-        path: &str,
-        policy: &Policy,
-        rules: &Rules,
-        device: u64,
-    ) -> Result<Vec<Listed>, BackupError> {
-        let mut chosen = Vec::with_capacity(listed.len());
+    fn specials(&mut self, fd: &OwnedFd, path: &str, listed: Vec<Listed>) -> Result<Vec<Special>, BackupError> {
+        let mut specials = Vec::with_capacity(listed.len());
         for entry in listed {
-            let entry_path = join(path, &entry.name);
-            let is_directory = entry.file_type == FileType::Directory;
-            let too_large = policy.files.max_file_bytes.is_some_and(|limit| entry.stat.st_size as u64 > limit);
-            let elsewhere = policy.files.one_file_system && entry.stat.st_dev != device;
-            if rules.is_ignored(&format!("/{entry_path}"), is_directory) || too_large || elsewhere {
+            let Some(kind) = special_kind(&entry) else {
+                let reason = "a kind of entry that is not known, and not stored".to_owned();
+                self.falls_short(ShortfallKind::Special, path, &entry.name, reason)?;
                 continue;
-            }
-            let is_known = matches!(entry.file_type, FileType::Directory | FileType::RegularFile | FileType::Symlink);
-            if !is_known {
-                let error = format!("Kopia's format cannot hold a {}", kind_name(entry.file_type));
-                self.tell(Finished::Limited { failed: FailedEntry { path: entry_path.clone(), error } })?;
-                if policy.errors.ignore_unknown_types {
-                    continue;
-                }
-            }
-            if entry.raw.to_str().is_err() {
-                let error = "Kopia's format cannot hold a name that is not UTF-8: some of it was replaced".to_owned();
-                self.tell(Finished::Limited { failed: FailedEntry { path: entry_path, error } })?;
-            }
-            chosen.push(entry);
+            };
+            specials.push(Special {
+                kind,
+                mode: entry.stat.st_mode & 0o7777,
+                uid: entry.stat.st_uid,
+                gid: entry.stat.st_gid,
+                mtime: mtime(&entry.stat),
+                xattrs: self.found(Place::In(fd.as_fd(), &entry.raw), &entry.stat, path, &entry.name)?,
+                hard_link: self.side.hard_link(&entry.stat),
+                name: entry.raw.into_bytes(),
+            });
         }
-        Ok(chosen)
+        Ok(specials)
     }
 
-    fn entry(&self, here: &Here<'_>, listed: Listed) -> Result<Option<Pending>, BackupError> {
+    fn entry(&mut self, here: &Here<'_>, listed: Listed) -> Result<Option<Pending>, BackupError> {
+        let raw_name = listed.raw_name();
         let Listed { raw, name, stat, file_type } = listed;
-        match file_type {
-            FileType::Directory => {
-                let path = join(here.path, &name);
-                Ok(Some(Pending {
-                    place: Place::In { parent: here.fd.clone(), name: raw },
-                    path,
-                    parent: Some(here.number),
-                    earlier: here.earlier.named(&name).into_iter().cloned().collect(),
-                    draft: draft(name, EntryKind::Directory, &stat),
-                    policy: here.policy.clone(),
-                    rules: here.rules.clone(),
-                    device: stat.st_dev,
-                }))
-            }
-            FileType::RegularFile => {
-                self.file(here, raw, draft(name, EntryKind::File, &stat))?;
-                Ok(None)
-            }
-            FileType::Symlink => {
-                let message = match readlinkat(&*here.fd, raw.as_c_str(), Vec::new()) {
-                    Ok(target) => {
-                        let target = target.into_bytes();
-                        let draft = draft(name, EntryKind::Symlink, &stat);
-                        let size_bytes = target.len() as u64;
-                        Finished::Symlink { directory: here.number, draft: Entry { size_bytes, ..draft }, target }
-                    }
-                    Err(error) => {
-                        self.run.meter.add(Counter::Errors, 1);
-                        Finished::Failed { directory: here.number, failed: here.failed(&name, error.to_string()) }
-                    }
-                };
-                self.tell(message)?;
-                Ok(None)
-            }
-            other => {
-                let error = format!("Kopia's format cannot hold a {}", kind_name(other));
-                self.tell(Finished::Failed { directory: here.number, failed: here.failed(&name, error) })?;
-                Ok(None)
-            }
+        if file_type == FileType::Directory {
+            return Ok(Some(Pending {
+                place: Location::In { parent: here.fd.clone(), name: raw.clone() },
+                path: join(here.path, &name),
+                parent: Some(here.number),
+                earlier: here.earlier.named(raw.as_bytes()).into_iter().cloned().collect(),
+                draft: Entry { side: side(raw_name, Vec::new(), None), ..draft(name, EntryKind::Directory, &stat) },
+                policy: here.policy.clone(),
+                rules: here.rules.clone(),
+                stat,
+            }));
         }
+        let kind = if file_type == FileType::Symlink { EntryKind::Symlink } else { EntryKind::File };
+        let xattrs = self.found(Place::In(here.fd.as_fd(), &raw), &stat, here.path, &name)?;
+        let draft = Entry { side: side(raw_name, xattrs, self.side.hard_link(&stat)), ..draft(name, kind, &stat) };
+        match kind {
+            EntryKind::Symlink => self.symlink(here, &raw, draft)?,
+            EntryKind::File | EntryKind::Directory => self.file(here, raw, draft)?,
+        }
+        Ok(None)
+    }
+
+    fn symlink(&self, here: &Here<'_>, raw: &CStr, draft: Entry) -> Result<(), BackupError> {
+        self.tell(match readlinkat(&*here.fd, raw, Vec::new()) {
+            Ok(target) => {
+                let target = target.into_bytes();
+                let size_bytes = target.len() as u64;
+                Finished::Symlink { directory: here.number, draft: Entry { size_bytes, ..draft }, target }
+            }
+            Err(error) => {
+                self.run.meter.add(Counter::Errors, 1);
+                Finished::Failed { directory: here.number, failed: here.failed(&draft.name, error.to_string()) }
+            }
+        })
     }
 
     fn file(&self, here: &Here<'_>, raw: CString, draft: Entry) -> Result<(), BackupError> {
@@ -371,19 +419,54 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
-fn kind_name(file_type: FileType) -> &'static str {
-    match file_type {
-        FileType::Fifo => "named pipe",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        _ => "file of unknown kind",
+/// Nothing when there is nothing to say.
+fn side(raw_name: Option<Vec<u8>>, xattrs: Vec<Xattr>, hard_link: Option<HardLink>) -> Option<Box<Side>> {
+    let is_empty = raw_name.is_none() && xattrs.is_empty() && hard_link.is_none();
+    (!is_empty).then(|| Box::new(Side { raw_name, xattrs, hard_link }))
+}
+
+fn special_kind(entry: &Listed) -> Option<SpecialKind> {
+    let device = DeviceNumber { major: major(entry.stat.st_rdev), minor: minor(entry.stat.st_rdev) };
+    match entry.file_type {
+        FileType::Fifo => Some(SpecialKind::Fifo),
+        FileType::Socket => Some(SpecialKind::Socket),
+        FileType::CharacterDevice => Some(SpecialKind::CharacterDevice(device)),
+        FileType::BlockDevice => Some(SpecialKind::BlockDevice(device)),
+        FileType::RegularFile | FileType::Directory | FileType::Symlink | FileType::Unknown => None,
     }
 }
 
-fn open_and_list(place: Place) -> io::Result<(Arc<OwnedFd>, Vec<Listed>)> {
+/// Leaves out what rules exclude.
+fn choose(listed: Vec<Listed>, path: &str, policy: &Policy, rules: &Rules, device: u64) -> Vec<Listed> {
+    let is_chosen = |entry: &Listed| {
+        let is_directory = entry.file_type == FileType::Directory;
+        let too_large = policy.files.max_file_bytes.is_some_and(|limit| entry.stat.st_size as u64 > limit);
+        let elsewhere = policy.files.one_file_system && entry.stat.st_dev != device;
+        !rules.is_ignored(&format!("/{}", join(path, &entry.name)), is_directory) && !too_large && !elsewhere
+    };
+    listed.into_iter().filter(is_chosen).collect()
+}
+
+/// Names that are not UTF-8 are written so that no two are the same.
+fn tell_names_apart(entries: &mut [Listed]) {
+    let is_foreign = |entry: &&Listed| entry.raw_name().is_some();
+    if !entries.iter().any(|entry| is_foreign(&entry)) {
+        return;
+    }
+    let foreign = entries.iter().filter(is_foreign).map(|entry| entry.raw.as_bytes());
+    let others = entries.iter().filter(|entry| !is_foreign(entry)).map(|entry| entry.name.as_str());
+    let mut written = names::tell_apart(foreign, others).into_iter();
+    for entry in entries.iter_mut() {
+        if entry.raw_name().is_some() {
+            entry.name = written.next().unwrap_or_default();
+        }
+    }
+}
+
+fn open_and_list(place: Location) -> io::Result<(Arc<OwnedFd>, Vec<Listed>)> {
     let fd = match place {
-        Place::Open(fd) => fd,
-        Place::In { parent, name } => {
+        Location::Open(fd) => fd,
+        Location::In { parent, name } => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             Arc::new(openat(&*parent, name.as_c_str(), flags, Mode::empty())?)
         }
@@ -401,7 +484,7 @@ fn open_and_list(place: Place) -> io::Result<(Arc<OwnedFd>, Vec<Listed>)> {
             Err(rustix::io::Errno::NOENT) => continue,
             Err(error) => return Err(error.into()),
         };
-        let name = raw.to_string_lossy().into_owned();
+        let name = names::as_text(raw.as_bytes());
         listed.push(Listed { raw, name, file_type: FileType::from_raw_mode(stat.st_mode), stat });
     }
     listed.sort_by(|a, b| a.raw.cmp(&b.raw));

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use jiff::Timestamp;
-use repository::{Entry, EntryKind};
+use repository::{Entry, EntryKind, Special};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
@@ -57,7 +57,7 @@ pub(crate) enum OwnerGiven {
 }
 
 /// What an entry has beside its data.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) kind: EntryKind,
     pub(crate) mode: u32,
@@ -72,10 +72,24 @@ impl From<&Entry> for Attributes {
     }
 }
 
+impl From<&Special> for Attributes {
+    fn from(special: &Special) -> Self {
+        let Special { mode, uid, gid, mtime, .. } = *special;
+        Self { kind: EntryKind::File, mode, uid, gid, mtime }
+    }
+}
+
 impl Attributes {
-    /// Gives a file or a directory its attributes. The owner first: changing it clears the set-id bits.
-    pub(crate) fn apply(&self, fd: BorrowedFd<'_>, owners: Owners) -> Result<OwnerGiven, Problem> {
+    /// Gives a file or a directory its attributes. The owner first: changing it clears the set-id bits and capabilities.
+    /// Then what `give_xattrs` gives: a mode sets the mask of an access control list, not the other way round.
+    pub(crate) fn apply(
+        &self,
+        fd: BorrowedFd<'_>,
+        owners: Owners,
+        give_xattrs: impl FnOnce(),
+    ) -> Result<OwnerGiven, Problem> {
         let given = self.give_owner(owners, |uid, gid| rustix::fs::fchown(fd, Some(uid), Some(gid)))?;
+        give_xattrs();
         let mode = Mode::from_raw_mode(self.mode_with(given == OwnerGiven::Yes));
         rustix::fs::fchmod(fd, mode).map_err(Problem::target("set the mode"))?;
         if let Some(times) = times(self.mtime) {
@@ -84,17 +98,23 @@ impl Attributes {
         Ok(given)
     }
 
-    /// Gives a symbolic link its owner and times; it has no mode of its own.
-    pub(crate) fn apply_to_link(
+    /// Gives the same to what cannot be opened: a special file, or a symbolic link, which has no mode of its own.
+    pub(crate) fn apply_by_name(
         &self,
         directory: impl AsFd,
-        name: &str,
+        name: &[u8],
         owners: Owners,
+        give_xattrs: impl FnOnce(),
     ) -> Result<OwnerGiven, Problem> {
         let directory = directory.as_fd();
         let given = self.give_owner(owners, |uid, gid| {
             rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         })?;
+        give_xattrs();
+        if self.kind != EntryKind::Symlink {
+            let mode = Mode::from_raw_mode(self.mode_with(given == OwnerGiven::Yes));
+            rustix::fs::chmodat(directory, name, mode, AtFlags::empty()).map_err(Problem::target("set the mode"))?;
+        }
         if let Some(times) = times(self.mtime) {
             rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(Problem::target("set the times"))?;

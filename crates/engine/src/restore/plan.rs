@@ -8,14 +8,16 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
-use repository::{Directory, Entry, EntryKind};
+use repository::{Directory, Entry, EntryKind, HardLink, Special};
 use repository_kopia::{ContentError, IndexView, ObjectId, Piece, ReadError};
+use rustix::io::Errno;
 use storage::Class;
 
 use super::Context;
 use super::attributes::Attributes;
 use super::error::RestoreError;
 use super::fetch::{Fetcher, range_bytes_max, wait};
+use super::links::{Linked, Links, Met, Waiting};
 use super::ranges::{Wanted, Window};
 use super::state::STATE_FILE;
 use super::tally::{Problem, Tally};
@@ -23,6 +25,7 @@ use super::target::{self, Folder};
 use super::walk::{LOOK_AHEAD, Walk};
 use super::write::{FileTask, Place, Writer};
 use crate::meter::Counter;
+use crate::shortfall::ShortfallKind;
 
 /// At the root of a file system, and not the user's.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -33,13 +36,13 @@ pub(crate) enum Job {
     Single(Entry),
 }
 
-/// Plans everything, and has it fetched.
+/// Plans everything, and has it fetched. What is linked when all is written comes back.
 pub(crate) fn run(
     context: &Context<'_>,
     job: &Job,
     root: Arc<Folder>,
     fetcher: Fetcher<Vec<Wanted<Place>>>,
-) -> Result<(), RestoreError> {
+) -> Result<Links, RestoreError> {
     let mut planner = Planner {
         context,
         writer: Writer::new(context),
@@ -47,13 +50,18 @@ pub(crate) fn run(
         fetcher,
         window: Window::new(),
         folder_count: 1,
+        links: None,
     };
     match job {
-        Job::Tree(entry) => planner.tree(entry, root)?,
+        Job::Tree(entry) => {
+            planner.links = Some(Links::default());
+            planner.tree(entry, root)?;
+        }
         Job::Single(entry) => planner.files(&root, &[entry])?,
     }
     planner.fetch_window()?;
-    Ok(planner.fetcher.finish(context.run)?)
+    planner.fetcher.finish(context.run)?;
+    Ok(planner.links.unwrap_or_default())
 }
 
 struct Planner<'a> {
@@ -63,6 +71,8 @@ struct Planner<'a> {
     fetcher: Fetcher<Vec<Wanted<Place>>>,
     window: Window<Place>,
     folder_count: u64,
+    /// Nothing where a single entry is restored: a file then, whatever other names it had.
+    links: Option<Links>,
 }
 
 impl<'a> Planner<'a> {
@@ -76,7 +86,7 @@ impl<'a> Planner<'a> {
                     let source = of_this_entry(error);
                     let problem =
                         source.map_err(|source| RestoreError::ReadDirectory { path: folder.path(), source })?;
-                    self.context.fail(&folder, "", &problem)?;
+                    self.context.fail(&folder, b"", &problem)?;
                 }
             }
             self.writer.release(&folder)?;
@@ -90,9 +100,10 @@ impl<'a> Planner<'a> {
         listing: Directory,
         walk: &mut Walk<'a, Arc<Folder>>,
     ) -> Result<(), RestoreError> {
+        let _ = folder.xattrs.set(listing.side.xattrs.clone());
         let entries = last_of_each_name(&listing);
         if folder.existed && self.context.delete_extra {
-            self.delete_extras(folder, &entries)?;
+            self.delete_extras(folder, &entries, &listing.side.specials)?;
         }
         let is_old_note = |entry: &&Entry| folder.is_root() && entry.name == STATE_FILE;
         let (directories, files): (Vec<&Entry>, Vec<&Entry>) = entries
@@ -100,19 +111,67 @@ impl<'a> Planner<'a> {
             .filter(|entry| !is_old_note(entry))
             .partition(|entry| entry.kind == EntryKind::Directory);
         for entry in directories.into_iter().rev() {
-            match self.make_directory(folder, &entry.name) {
+            match self.make_directory(folder, entry.raw_name()) {
                 Ok(existed) => {
                     self.folder_count += 1;
                     Tally::add(&self.context.tally.directory_count, 1);
-                    walk.push(entry, folder.child(self.folder_count, &entry.name, existed, Attributes::from(entry)));
+                    walk.push(
+                        entry,
+                        folder.child(self.folder_count, entry.raw_name(), existed, Attributes::from(entry)),
+                    );
                 }
-                Err(problem) => self.context.fail(folder, &entry.name, &problem)?,
+                Err(problem) => self.context.fail(folder, entry.raw_name(), &problem)?,
             }
+        }
+        for special in &listing.side.specials {
+            self.special(folder, special)?;
         }
         self.files(folder, &files)
     }
 
-    fn make_directory(&mut self, folder: &Folder, name: &str) -> Result<bool, Problem> {
+    fn special(&mut self, folder: &Arc<Folder>, special: &Special) -> Result<(), RestoreError> {
+        let met = self.meet(special.hard_link, folder, &special.name, || Linked::of_special(special));
+        let Some(waiting) = met else { return Ok(()) };
+        let made = self.writer.handles.get(folder).and_then(|handle| {
+            target::create_special(&*handle, &special.name, special.kind)?;
+            self.writer.give_by_name(&Attributes::from(special), &special.xattrs, folder, &special.name)
+        });
+        match made {
+            Ok(()) => {
+                Tally::add(&self.context.tally.special_count, 1);
+                waiting.end();
+                Ok(())
+            }
+            Err(Problem { call: Some((target::SPECIAL, errno)), text, .. }) if is_impossible(errno) => {
+                let for_rights = matches!(errno, Errno::PERM | Errno::ACCESS);
+                self.context.falls_short(ShortfallKind::Special, folder, &special.name, text, for_rights);
+                Ok(())
+            }
+            Err(problem) => self.context.fail(folder, &special.name, &problem),
+        }
+    }
+
+    /// Who waits for it to be restored; nothing if the name is one that is linked later.
+    fn meet(
+        &mut self,
+        link: Option<HardLink>,
+        folder: &Arc<Folder>,
+        name: &[u8],
+        file: impl FnOnce() -> Linked,
+    ) -> Option<Waiting> {
+        let (Some(links), Some(link)) = (&mut self.links, link) else { return Some(Waiting::default()) };
+        match links.meet(link, folder, name, file()) {
+            Met::First(waiting) => Some(waiting),
+            Met::Other => None,
+            Met::Apart => {
+                let reason = "a file of its own: it was changed while it was backed up".to_owned();
+                self.context.falls_short(ShortfallKind::HardLink, folder, name, reason, false);
+                Some(Waiting::default())
+            }
+        }
+    }
+
+    fn make_directory(&mut self, folder: &Folder, name: &[u8]) -> Result<bool, Problem> {
         if folder.is_too_deep() {
             return Err(Problem::blocked("its directories are too deep"));
         }
@@ -120,23 +179,24 @@ impl<'a> Planner<'a> {
         target::make_directory(&*handle, name)
     }
 
-    fn delete_extras(&mut self, folder: &Folder, entries: &[&Entry]) -> Result<(), RestoreError> {
-        let mut known: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    fn delete_extras(&mut self, folder: &Folder, entries: &[&Entry], specials: &[Special]) -> Result<(), RestoreError> {
+        let mut known: HashSet<&[u8]> = entries.iter().map(|entry| entry.raw_name()).collect();
+        known.extend(specials.iter().map(|special| special.name.as_slice()));
         if folder.is_root() {
-            known.extend([LOST_AND_FOUND, STATE_FILE]);
+            known.extend([LOST_AND_FOUND.as_bytes(), STATE_FILE.as_bytes()]);
         }
         let handle = match self.writer.handles.get(folder) {
             Ok(handle) => handle,
-            Err(problem) => return self.context.fail(folder, "", &problem),
+            Err(problem) => return self.context.fail(folder, b"", &problem),
         };
         let extras = match target::extra_names(handle.as_fd(), &known) {
             Ok(extras) => extras,
-            Err(errno) => return self.context.fail(folder, "", &Problem::target("list the directory")(errno)),
+            Err(errno) => return self.context.fail(folder, b"", &Problem::target("list the directory")(errno)),
         };
         for name in extras {
-            match target::remove_extra(handle.as_fd(), &name) {
+            match target::remove(handle.as_fd(), &name) {
                 Ok(count) => Tally::add(&self.context.tally.deleted_count, count),
-                Err(problem) => self.context.fail(folder, &String::from_utf8_lossy(&name), &problem)?,
+                Err(problem) => self.context.fail(folder, &name, &problem)?,
             }
         }
         Ok(())
@@ -149,25 +209,31 @@ impl<'a> Planner<'a> {
             if self.context.run.cancel.is_cancelled() {
                 return Err(RestoreError::Interrupted);
             }
+            let met = self.meet(entry.hard_link(), folder, entry.raw_name(), || Linked::of_entry(entry));
+            let Some(waiting) = met else { continue };
             if self.is_finished(folder, entry) {
+                waiting.end();
                 continue;
             }
             match direct_piece(entry) {
-                Some(piece) => self.file(folder, entry, &[piece])?,
-                None if entry.kind == EntryKind::File && entry.size_bytes == 0 => self.file(folder, entry, &[])?,
-                None => indirect.push(*entry),
+                Some(piece) => self.file(folder, entry, &[piece], waiting)?,
+                None if entry.kind == EntryKind::File && entry.size_bytes == 0 => {
+                    self.file(folder, entry, &[], waiting)?;
+                }
+                None => indirect.push((*entry, waiting)),
             }
         }
-        for entries in indirect.chunks(LOOK_AHEAD) {
+        while !indirect.is_empty() {
+            let some: Vec<_> = indirect.drain(..indirect.len().min(LOOK_AHEAD)).collect();
             let repository = self.context.repository;
-            let read = stream::iter(entries).map(|entry| repository.pieces(&entry.data)).buffered(LOOK_AHEAD);
-            let read: Vec<_> = wait(self.context.run, read.collect())?;
-            for (entry, pieces) in entries.iter().zip(read) {
+            let read = stream::iter(&some).map(|(entry, _)| repository.pieces(&entry.data)).buffered(LOOK_AHEAD);
+            let read: Vec<Result<Vec<Piece>, ReadError>> = wait(self.context.run, read.collect())?;
+            for ((entry, waiting), pieces) in some.into_iter().zip(read) {
                 match pieces.map_err(of_this_entry) {
-                    Ok(pieces) => self.file(folder, entry, &pieces)?,
-                    Err(Ok(problem)) => self.context.fail(folder, &entry.name, &problem)?,
+                    Ok(pieces) => self.file(folder, entry, &pieces, waiting)?,
+                    Err(Ok(problem)) => self.context.fail(folder, entry.raw_name(), &problem)?,
                     Err(Err(source)) => {
-                        return Err(RestoreError::ReadPieces { path: folder.path_of(&entry.name), source });
+                        return Err(RestoreError::ReadPieces { path: folder.path_of(entry.raw_name()), source });
                     }
                 }
             }
@@ -180,8 +246,12 @@ impl<'a> Planner<'a> {
             return false;
         }
         let Ok(handle) = self.writer.handles.get(folder) else { return false };
-        let Ok(Some(stat)) = target::look_up(&*handle, &entry.name) else { return false };
+        let Ok(Some(stat)) = target::look_up(&*handle, entry.raw_name()) else { return false };
         if !Attributes::from(entry).are_those_of(&stat, entry.size_bytes, self.context.owners) {
+            return false;
+        }
+        let xattrs = entry.xattrs();
+        if !xattrs.is_empty() && self.writer.give_again(xattrs, folder, entry.raw_name()).is_err() {
             return false;
         }
         let tally = &self.context.tally;
@@ -198,19 +268,25 @@ impl<'a> Planner<'a> {
         true
     }
 
-    fn file(&mut self, folder: &Arc<Folder>, entry: &Entry, pieces: &[Piece]) -> Result<(), RestoreError> {
+    fn file(
+        &mut self,
+        folder: &Arc<Folder>,
+        entry: &Entry,
+        pieces: &[Piece],
+        waiting: Waiting,
+    ) -> Result<(), RestoreError> {
         let pieces: Vec<&Piece> = pieces.iter().filter(|piece| piece.length_bytes != Some(0)).collect();
         let known_bytes: Option<u64> = pieces.iter().map(|piece| piece.length_bytes).sum();
         if let Some(bytes) = known_bytes.filter(|bytes| *bytes != entry.size_bytes) {
             let text = format!("object {} has {bytes} bytes where the snapshot wants {}", entry.data, entry.size_bytes);
-            return self.context.fail(folder, &entry.name, &Problem::damaged(text));
+            return self.context.fail(folder, entry.raw_name(), &Problem::damaged(text));
         }
         let is_whole = pieces.len() <= 1;
         if entry.kind == EntryKind::Symlink && !is_whole {
-            return self.context.fail(folder, &entry.name, &Problem::damaged("its target is longer than any"));
+            return self.context.fail(folder, entry.raw_name(), &Problem::damaged("its target is longer than any"));
         }
         // One more than there are pieces, for the plan itself: nothing is finished before all of it is planned.
-        let task = FileTask::new(folder, entry, is_whole, pieces.len() + 1);
+        let task = FileTask::new(folder, entry, is_whole, pieces.len() + 1, waiting);
         let begun = match pieces.len() {
             0 => self.writer.write_whole(&task, &[]),
             1 => Ok(()),
@@ -249,6 +325,11 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Answers of the system that are about all special files of a kind, and not about this one.
+fn is_impossible(errno: Errno) -> bool {
+    [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS].contains(&errno)
+}
+
 /// The only piece of a small file, without asking anyone.
 fn direct_piece(entry: &Entry) -> Option<Piece> {
     let object: ObjectId = entry.data.as_str().parse().ok()?;
@@ -271,8 +352,7 @@ fn of_this_entry(error: ReadError) -> Result<Problem, ReadError> {
 /// A name occurs once; should it occur again, the last counts, as in Kopia.
 fn last_of_each_name(listing: &Directory) -> Vec<&Entry> {
     let mut seen = HashSet::with_capacity(listing.entries.len());
-    let mut entries: Vec<&Entry> =
-        listing.entries.iter().rev().filter(|entry| seen.insert(entry.name.as_str())).collect();
+    let mut entries: Vec<&Entry> = listing.entries.iter().rev().filter(|entry| seen.insert(entry.raw_name())).collect();
     entries.reverse();
     entries
 }

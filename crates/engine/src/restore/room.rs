@@ -45,6 +45,7 @@ fn bytes_given_back(context: &Context<'_>, entry: &Entry, root: Arc<Folder>) -> 
     let mut walk = Walk::new(context.repository, context.run);
     let mut folder_count = 1;
     let mut bytes = 0;
+    let mut linked = HashSet::new();
     walk.push(entry, root);
     while let Some((folder, listing)) = walk.next()? {
         let (Ok(listing), Ok(handle)) = (listing, handles.get(&folder)) else { continue };
@@ -55,9 +56,13 @@ fn bytes_given_back(context: &Context<'_>, entry: &Entry, root: Arc<Folder>) -> 
             match entry.kind {
                 EntryKind::Directory if !folder.is_too_deep() => {
                     folder_count += 1;
-                    walk.push(entry, folder.child(folder_count, &entry.name, true, Attributes::from(entry)));
+                    walk.push(entry, folder.child(folder_count, entry.raw_name(), true, Attributes::from(entry)));
                 }
                 EntryKind::Directory => {}
+                // Another name takes no room.
+                EntryKind::File if entry.hard_link().is_some_and(|link| !linked.insert(link)) => {
+                    bytes += entry.size_bytes;
+                }
                 EntryKind::File | EntryKind::Symlink => bytes += bytes_of_one(context, &mut handles, &folder, entry),
             }
         }
@@ -66,14 +71,15 @@ fn bytes_given_back(context: &Context<'_>, entry: &Entry, root: Arc<Folder>) -> 
 }
 
 fn bytes_of_extras(handle: &std::os::fd::OwnedFd, listing: &Directory) -> u64 {
-    let known: HashSet<&str> = listing.entries.iter().map(|entry| entry.name.as_str()).collect();
+    let mut known: HashSet<&[u8]> = listing.entries.iter().map(|entry| entry.raw_name()).collect();
+    known.extend(listing.side.specials.iter().map(|special| special.name.as_slice()));
     let extras = target::extra_names(handle.as_fd(), &known).unwrap_or_default();
     extras.iter().map(|name| target::allocated_bytes(handle.as_fd(), name, 0)).sum()
 }
 
 fn bytes_of_one(context: &Context<'_>, handles: &mut Handles, folder: &Folder, entry: &Entry) -> u64 {
     let Ok(handle) = handles.get(folder) else { return 0 };
-    let Ok(Some(stat)) = target::look_up(&*handle, &entry.name) else { return 0 };
+    let Ok(Some(stat)) = target::look_up(&*handle, entry.raw_name()) else { return 0 };
     let finished = context.resumes && Attributes::from(entry).are_those_of(&stat, entry.size_bytes, context.owners);
     if finished { entry.size_bytes } else { target::allocated(&stat) }
 }

@@ -10,6 +10,8 @@ use repository_kopia::{ContentError, ReadError};
 use rustix::io::Errno;
 use storage::Class;
 
+use crate::shortfall::{Shortfall, Shortfalls};
+
 /// Failed entries and damaged objects that are named; all are counted.
 const NAMED_MAX: usize = 100;
 
@@ -94,6 +96,10 @@ pub(crate) struct Tally {
     pub(crate) resumed_bytes: AtomicU64,
     pub(crate) deleted_count: AtomicU64,
     pub(crate) owners_skipped_count: AtomicU64,
+    pub(crate) special_count: AtomicU64,
+    pub(crate) linked_bytes: AtomicU64,
+    pub(crate) rightless_count: AtomicU64,
+    shortfalls: Mutex<Shortfalls>,
     failed_count: AtomicU64,
     named: Mutex<Named>,
 }
@@ -126,6 +132,17 @@ impl Tally {
         if named.failed.len() < NAMED_MAX {
             named.failed.push(FailedEntry { path, error: problem.text.clone() });
         }
+    }
+
+    pub(crate) fn falls_short(&self, shortfall: Shortfall, for_rights: bool) {
+        Self::add(&self.rightless_count, u64::from(for_rights));
+        self.shortfalls.lock().unwrap_or_else(PoisonError::into_inner).note(shortfall);
+    }
+
+    pub(crate) fn shortfalls(&self) -> Shortfalls {
+        let mut shortfalls = std::mem::take(&mut *self.shortfalls.lock().unwrap_or_else(PoisonError::into_inner));
+        shortfalls.first.sort_by(|a, b| a.path.cmp(&b.path));
+        shortfalls
     }
 
     pub(crate) fn failures(&self) -> Failures {

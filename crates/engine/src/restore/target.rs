@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags};
+use repository::{SpecialKind, Xattr};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, makedev};
 use rustix::io::Errno;
 
 use super::attributes::Attributes;
@@ -24,40 +25,46 @@ const HANDLES: usize = 32;
 /// How often a name is cleared that someone else keeps taking.
 const CLEAR_ATTEMPTS: u32 = 3;
 
+/// Names of operations that may be impossible where the others are not.
+pub(crate) const LINK: &str = "create the hard link";
+pub(crate) const SPECIAL: &str = "create the special file";
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// One directory of the target while anything in it is still to be done.
 #[derive(Debug)]
 pub(crate) struct Folder {
     id: u64,
-    name: String,
+    name: Vec<u8>,
     parent: Option<Arc<Folder>>,
     depth: u32,
     /// It was there before: there may be something in it.
     pub(crate) existed: bool,
     /// What it gets when everything in it is done; nothing for the root, which gets its own last of all.
     pub(crate) attributes: Option<Attributes>,
+    /// Those are known when it has been listed.
+    pub(crate) xattrs: OnceLock<Vec<Xattr>>,
     /// Files and directories in it that are not done, and one while it is being listed.
     pending: AtomicUsize,
 }
 
 impl Folder {
     pub(crate) fn root(existed: bool) -> Arc<Self> {
-        let name = String::new();
-        let pending = AtomicUsize::new(1);
-        Arc::new(Self { id: 0, name, parent: None, depth: 0, existed, attributes: None, pending })
+        let (name, pending, xattrs) = (Vec::new(), AtomicUsize::new(1), OnceLock::new());
+        Arc::new(Self { id: 0, name, parent: None, depth: 0, existed, attributes: None, xattrs, pending })
     }
 
     /// A directory in this one, which is not done before that is.
-    pub(crate) fn child(self: &Arc<Self>, id: u64, name: &str, existed: bool, attributes: Attributes) -> Arc<Self> {
+    pub(crate) fn child(self: &Arc<Self>, id: u64, name: &[u8], existed: bool, attributes: Attributes) -> Arc<Self> {
         self.hold();
         Arc::new(Self {
             id,
-            name: name.to_owned(),
+            name: name.to_vec(),
             parent: Some(Arc::clone(self)),
             depth: self.depth + 1,
             existed,
             attributes: Some(attributes),
+            xattrs: OnceLock::new(),
             pending: AtomicUsize::new(1),
         })
     }
@@ -84,21 +91,22 @@ impl Folder {
         self.depth >= DEPTH_MAX
     }
 
-    /// Path of the directory relative to the root of the restore; empty for the root.
+    /// Path of the directory relative to the root of the restore, for people; empty for the root.
     pub(crate) fn path(&self) -> String {
         let mut names = Vec::new();
         let mut folder = self;
         while let Some(parent) = &folder.parent {
-            names.push(folder.name.as_str());
+            names.push(String::from_utf8_lossy(&folder.name));
             folder = parent;
         }
         names.reverse();
         names.join("/")
     }
 
-    /// Path of an entry in it, relative to the root of the restore.
-    pub(crate) fn path_of(&self, name: &str) -> String {
-        if self.is_root() { name.to_owned() } else { format!("{}/{name}", self.path()) }
+    /// Path of an entry in it, relative to the root of the restore, for people.
+    pub(crate) fn path_of(&self, name: &[u8]) -> String {
+        let name = String::from_utf8_lossy(name);
+        if self.is_root() { name.into_owned() } else { format!("{}/{name}", self.path()) }
     }
 }
 
@@ -128,7 +136,7 @@ impl Handles {
             }
         };
         for folder in closed.into_iter().rev() {
-            let opened = rustix::fs::openat(&*handle, folder.name.as_str(), DIRECTORY, Mode::empty())
+            let opened = rustix::fs::openat(&*handle, folder.name.as_slice(), DIRECTORY, Mode::empty())
                 .map_err(Problem::target("open the directory"))?;
             handle = Arc::new(opened);
             self.open.truncate(HANDLES - 1);
@@ -148,7 +156,7 @@ impl Handles {
 }
 
 /// What lies under a name, itself and not what it may point to.
-pub(crate) fn look_up(directory: impl AsFd, name: &str) -> Result<Option<Stat>, Errno> {
+pub(crate) fn look_up(directory: impl AsFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -157,7 +165,7 @@ pub(crate) fn look_up(directory: impl AsFd, name: &str) -> Result<Option<Stat>, 
 }
 
 /// Makes sure that a directory of this name is there and can be worked in. True if it was there before.
-pub(crate) fn make_directory(directory: impl AsFd, name: &str) -> Result<bool, Problem> {
+pub(crate) fn make_directory(directory: impl AsFd, name: &[u8]) -> Result<bool, Problem> {
     let directory = directory.as_fd();
     let failed = Problem::target("create the directory");
     for _ in 0..CLEAR_ATTEMPTS {
@@ -181,7 +189,7 @@ pub(crate) fn make_directory(directory: impl AsFd, name: &str) -> Result<bool, P
 }
 
 /// Makes a new file, in the place of whatever had its name.
-pub(crate) fn create_file(directory: impl AsFd, name: &str, readable: bool) -> Result<File, Problem> {
+pub(crate) fn create_file(directory: impl AsFd, name: &[u8], readable: bool) -> Result<File, Problem> {
     let access = if readable { OFlags::RDWR } else { OFlags::WRONLY };
     let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
@@ -191,22 +199,61 @@ pub(crate) fn create_file(directory: impl AsFd, name: &str, readable: bool) -> R
 }
 
 /// Opens a file that was made before.
-pub(crate) fn open_file(directory: impl AsFd, name: &str, readable: bool) -> Result<File, Problem> {
+pub(crate) fn open_file(directory: impl AsFd, name: &[u8], readable: bool) -> Result<File, Problem> {
     let access = if readable { OFlags::RDWR } else { OFlags::WRONLY };
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::openat(directory, name, flags, Mode::empty()).map(File::from).map_err(Problem::target("open the file"))
 }
 
+/// Opens a file that was made before, to read it.
+pub(crate) fn open_to_read(directory: impl AsFd, name: &[u8]) -> Result<File, Problem> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::empty()).map(File::from).map_err(Problem::target("open the file"))
+}
+
 /// Makes a symbolic link, in the place of whatever had its name.
-pub(crate) fn create_link(directory: impl AsFd, name: &str, to: &[u8]) -> Result<(), Problem> {
+pub(crate) fn create_link(directory: impl AsFd, name: &[u8], to: &[u8]) -> Result<(), Problem> {
     instead_of_what_is_there(&directory, name, "create the symbolic link", || {
         rustix::fs::symlinkat(to, &directory, name)
     })
 }
 
+/// Makes a device, named pipe or socket, in the place of whatever had its name.
+pub(crate) fn create_special(directory: impl AsFd, name: &[u8], kind: SpecialKind) -> Result<(), Problem> {
+    let (file_type, device) = match kind {
+        SpecialKind::Fifo => (FileType::Fifo, 0),
+        SpecialKind::Socket => (FileType::Socket, 0),
+        SpecialKind::CharacterDevice(number) => (FileType::CharacterDevice, makedev(number.major, number.minor)),
+        SpecialKind::BlockDevice(number) => (FileType::BlockDevice, makedev(number.major, number.minor)),
+    };
+    instead_of_what_is_there(&directory, name, SPECIAL, || {
+        rustix::fs::mknodat(&directory, name, file_type, Mode::RUSR | Mode::WUSR, device)
+    })
+}
+
+/// Gives a file another name, in the place of whatever had that. Nothing is done if it has the name already.
+pub(crate) fn create_hard_link(
+    from: impl AsFd,
+    old_name: &[u8],
+    directory: impl AsFd,
+    name: &[u8],
+) -> Result<(), Problem> {
+    let failed = Problem::target(LINK);
+    let found = look_up(&from, old_name).map_err(&failed)?;
+    let there = look_up(&directory, name).map_err(&failed)?;
+    if let (Some(old), Some(there)) = (found, there)
+        && (old.st_dev, old.st_ino) == (there.st_dev, there.st_ino)
+    {
+        return Ok(());
+    }
+    instead_of_what_is_there(&directory, name, LINK, || {
+        rustix::fs::linkat(&from, old_name, &directory, name, AtFlags::empty())
+    })
+}
+
 fn instead_of_what_is_there<T>(
     directory: impl AsFd,
-    name: &str,
+    name: &[u8],
     operation: &'static str,
     create: impl Fn() -> Result<T, Errno>,
 ) -> Result<T, Problem> {
@@ -221,8 +268,8 @@ fn instead_of_what_is_there<T>(
 
 /// Removes whatever has this name, with everything in it; what is not there is no error. Mount points stay. Returns how
 /// many entries went.
-pub(crate) fn remove(directory: BorrowedFd<'_>, name: &str) -> Result<u64, Problem> {
-    remove_below(directory, name.as_bytes(), 0)
+pub(crate) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<u64, Problem> {
+    remove_below(directory, name, 0)
 }
 
 fn remove_below(directory: BorrowedFd<'_>, name: &[u8], depth: u32) -> Result<u64, Problem> {
@@ -295,13 +342,8 @@ fn names_in(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
 }
 
 /// The names in a directory that are not among `known`.
-pub(crate) fn extra_names(directory: BorrowedFd<'_>, known: &HashSet<&str>) -> Result<Vec<Vec<u8>>, Errno> {
+pub(crate) fn extra_names(directory: BorrowedFd<'_>, known: &HashSet<&[u8]>) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = names_in(directory)?;
-    names.retain(|name| std::str::from_utf8(name).map_or(true, |name| !known.contains(name)));
+    names.retain(|name| !known.contains(name.as_slice()));
     Ok(names)
-}
-
-/// Removes an extra entry; see [`remove`].
-pub(crate) fn remove_extra(directory: BorrowedFd<'_>, name: &[u8]) -> Result<u64, Problem> {
-    remove_below(directory, name, 0)
 }

@@ -4,14 +4,15 @@
 //! plan; its pieces come in any order and from several threads, and whoever writes the last one gives it its attributes.
 //! Whole blocks of zeros are not written: a new file has them.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use repository::{Entry, EntryKind};
+use repository::{Entry, EntryKind, Xattr};
 use repository_kopia::{ContentError, Piece};
 use rustix::fs::{Advice, AtFlags};
 use rustix::io::Errno;
@@ -20,11 +21,15 @@ use storage::Class;
 use super::Context;
 use super::attributes::{Attributes, OwnerGiven};
 use super::error::RestoreError;
+use super::links::Waiting;
 use super::ranges::Wanted;
 use super::tally::{Problem, Tally};
 use super::target::{self, Folder, Handles};
 use super::unseal::Unsealed;
+use super::xattrs::{Giver, NotGiven};
 use crate::meter::Counter;
+use crate::shortfall::{Shortfall, ShortfallKind};
+use crate::xattr;
 
 /// Holes begin and end at multiples of this, the page and block size of common file systems.
 const BLOCK_BYTES: usize = 4096;
@@ -35,8 +40,10 @@ const SPARSE_BYTES_MIN: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct FileTask {
     pub(crate) folder: Arc<Folder>,
-    pub(crate) name: String,
+    pub(crate) name: Vec<u8>,
     pub(crate) attributes: Attributes,
+    xattrs: Vec<Xattr>,
+    waiting: Waiting,
     pub(crate) size_bytes: u64,
     /// All of it is one piece, and nothing of it is there yet.
     pub(crate) is_whole: bool,
@@ -46,12 +53,20 @@ pub(crate) struct FileTask {
 
 impl FileTask {
     /// Its folder is not done before it is.
-    pub(crate) fn new(folder: &Arc<Folder>, entry: &Entry, is_whole: bool, piece_count: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        folder: &Arc<Folder>,
+        entry: &Entry,
+        is_whole: bool,
+        piece_count: usize,
+        waiting: Waiting,
+    ) -> Arc<Self> {
         folder.hold();
         Arc::new(Self {
             folder: Arc::clone(folder),
-            name: entry.name.clone(),
+            name: entry.raw_name().to_vec(),
             attributes: Attributes::from(entry),
+            xattrs: entry.xattrs().to_vec(),
+            waiting,
             size_bytes: entry.size_bytes,
             is_whole,
             remaining: AtomicUsize::new(piece_count),
@@ -70,15 +85,16 @@ pub(crate) struct Place {
 
 /// One thread's hand on the target.
 pub(crate) struct Writer<'a> {
-    context: &'a Context<'a>,
+    pub(crate) context: &'a Context<'a>,
     pub(crate) handles: Handles,
+    giver: Giver,
     /// The large file written to last.
     open: Option<(Arc<FileTask>, File)>,
 }
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(context: &'a Context<'a>) -> Self {
-        Self { context, handles: Handles::new(&context.root), open: None }
+        Self { context, handles: Handles::new(&context.root), giver: Giver::new(), open: None }
     }
 
     /// Writes a content to every place that wants it.
@@ -137,9 +153,7 @@ impl<'a> Writer<'a> {
     fn write_link(&mut self, task: &FileTask, to: &[u8]) -> Result<(), Problem> {
         let directory = self.handles.get(&task.folder)?;
         target::create_link(&*directory, &task.name, to)?;
-        let given = task.attributes.apply_to_link(&*directory, &task.name, self.context.owners)?;
-        self.context.count_owner(given);
-        Ok(())
+        self.give_by_name(&task.attributes, &task.xattrs, &task.folder, &task.name)
     }
 
     /// Makes a file of these bytes, with its attributes.
@@ -152,7 +166,7 @@ impl<'a> Writer<'a> {
             set_length(&file, bytes.len() as u64).and_then(|()| write_around_holes(&file, 0, bytes))
         };
         if let Err(problem) = filled.and_then(|()| self.read_back(&file, 0, bytes)) {
-            let _ = rustix::fs::unlinkat(&*directory, task.name.as_str(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&*directory, task.name.as_slice(), AtFlags::empty());
             return Err(problem);
         }
         self.give_attributes(task, &file)
@@ -200,9 +214,49 @@ impl<'a> Writer<'a> {
         Err(Problem::blocked(format!("{} bytes at {offset} do not read back as they were written", bytes.len())))
     }
 
-    fn give_attributes(&self, task: &FileTask, file: &File) -> Result<(), Problem> {
-        let given = task.attributes.apply(file.as_fd(), self.context.owners)?;
+    fn give_attributes(&mut self, task: &FileTask, file: &File) -> Result<(), Problem> {
+        self.give(file, &task.attributes, &task.xattrs, &task.folder, &task.name)
+    }
+
+    /// Gives an open file or directory all that it has beside its data.
+    pub(crate) fn give(
+        &mut self,
+        file: impl AsFd,
+        attributes: &Attributes,
+        xattrs: &[Xattr],
+        folder: &Folder,
+        name: &[u8],
+    ) -> Result<(), Problem> {
+        let (fd, mut not_given) = (file.as_fd(), None);
+        let give = || not_given = self.giver.give(xattr::Place::Open(fd), xattrs);
+        let given = attributes.apply(fd, self.context.owners, give)?;
         self.context.count_owner(given);
+        self.context.attributes_fall_short(not_given, folder, name);
+        Ok(())
+    }
+
+    /// Gives the same to what cannot be opened.
+    pub(crate) fn give_by_name(
+        &mut self,
+        attributes: &Attributes,
+        xattrs: &[Xattr],
+        folder: &Folder,
+        name: &[u8],
+    ) -> Result<(), Problem> {
+        let directory = self.handles.get(folder)?;
+        let mut not_given = None;
+        let give = || not_given = give_named(&mut self.giver, directory.as_fd(), name, xattrs);
+        let given = attributes.apply_by_name(&*directory, name, self.context.owners, give)?;
+        self.context.count_owner(given);
+        self.context.attributes_fall_short(not_given, folder, name);
+        Ok(())
+    }
+
+    /// Gives extended attributes once more to what an earlier run has finished, so that this one can tell what is missing.
+    pub(crate) fn give_again(&mut self, xattrs: &[Xattr], folder: &Folder, name: &[u8]) -> Result<(), Problem> {
+        let directory = self.handles.get(folder)?;
+        let not_given = give_named(&mut self.giver, directory.as_fd(), name, xattrs);
+        self.context.attributes_fall_short(not_given, folder, name);
         Ok(())
     }
 
@@ -217,8 +271,12 @@ impl<'a> Writer<'a> {
                 .map_err(|problem| (problem, false)),
         };
         match result {
-            Ok(()) if task.attributes.kind == EntryKind::Symlink => Tally::add(&tally.symlink_count, 1),
+            Ok(()) if task.attributes.kind == EntryKind::Symlink => {
+                task.waiting.end();
+                Tally::add(&tally.symlink_count, 1);
+            }
             Ok(()) => {
+                task.waiting.end();
                 Tally::add(&tally.file_count, 1);
                 Tally::add(&tally.bytes, task.size_bytes);
                 self.context.run.meter.add(Counter::FilesDone, 1);
@@ -240,7 +298,18 @@ impl<'a> Writer<'a> {
     fn remove(&mut self, task: &Arc<FileTask>) {
         self.open.take_if(|(open, _)| Arc::ptr_eq(open, task));
         if let Ok(directory) = self.handles.get(&task.folder) {
-            let _ = rustix::fs::unlinkat(&*directory, task.name.as_str(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&*directory, task.name.as_slice(), AtFlags::empty());
+        }
+    }
+
+    pub(crate) fn give_folder(&mut self, folder: &Folder, attributes: &Attributes) -> Result<(), Problem> {
+        let handle = self.handles.get(folder)?;
+        match folder.xattrs.get() {
+            Some(xattrs) => self.give(&*handle, attributes, xattrs, folder, b""),
+            // It could not be listed, so nobody knows what it had.
+            None => attributes
+                .apply(handle.as_fd(), self.context.owners, || {})
+                .map(|given| self.context.count_owner(given)),
         }
     }
 
@@ -248,13 +317,10 @@ impl<'a> Writer<'a> {
     pub(crate) fn release(&mut self, folder: &Arc<Folder>) -> Result<(), RestoreError> {
         let mut folder = Arc::clone(folder);
         while folder.let_go() {
-            if let Some(attributes) = &folder.attributes {
-                let applied =
-                    self.handles.get(&folder).and_then(|handle| attributes.apply(handle.as_fd(), self.context.owners));
-                match applied {
-                    Ok(given) => self.context.count_owner(given),
-                    Err(problem) => self.context.fail(&folder, "", &problem)?,
-                }
+            if let Some(attributes) = &folder.attributes
+                && let Err(problem) = self.give_folder(&folder, attributes)
+            {
+                self.context.fail(&folder, b"", &problem)?;
             }
             let Some(parent) = folder.parent() else { return Ok(()) };
             folder = Arc::clone(parent);
@@ -263,7 +329,33 @@ impl<'a> Writer<'a> {
     }
 }
 
+fn give_named(giver: &mut Giver, directory: BorrowedFd<'_>, name: &[u8], xattrs: &[Xattr]) -> Option<NotGiven> {
+    match CString::new(name) {
+        Ok(name) => giver.give(xattr::Place::In(directory, &name), xattrs),
+        Err(error) => Some(NotGiven { reason: error.to_string(), for_rights: false }),
+    }
+}
+
 impl Context<'_> {
+    fn attributes_fall_short(&self, not_given: Option<NotGiven>, folder: &Folder, name: &[u8]) {
+        if let Some(NotGiven { reason, for_rights }) = not_given {
+            self.falls_short(ShortfallKind::Attributes, folder, name, reason, for_rights);
+        }
+    }
+
+    /// The entry `name` of a folder, or the folder itself without a name, is there and not all as it was.
+    pub(crate) fn falls_short(
+        &self,
+        kind: ShortfallKind,
+        folder: &Folder,
+        name: &[u8],
+        reason: String,
+        for_rights: bool,
+    ) {
+        let path = path_of(folder, name);
+        self.tally.falls_short(Shortfall { kind, path, reason }, for_rights);
+    }
+
     pub(crate) fn count_owner(&self, given: OwnerGiven) {
         match given {
             OwnerGiven::Yes | OwnerGiven::No => {}
@@ -273,7 +365,7 @@ impl Context<'_> {
 
     /// Reports the entry `name` of a folder, or the folder itself without a name; stops the run where all others would fail
     /// in the same way.
-    pub(crate) fn fail(&self, folder: &Folder, name: &str, problem: &Problem) -> Result<(), RestoreError> {
+    pub(crate) fn fail(&self, folder: &Folder, name: &[u8], problem: &Problem) -> Result<(), RestoreError> {
         self.stop_if_it_concerns_all(folder, name, problem)?;
         self.run.meter.add(Counter::Errors, 1);
         self.tally.fail(path_of(folder, name), problem);
@@ -283,7 +375,7 @@ impl Context<'_> {
     pub(crate) fn stop_if_it_concerns_all(
         &self,
         folder: &Folder,
-        name: &str,
+        name: &[u8],
         problem: &Problem,
     ) -> Result<(), RestoreError> {
         match problem.concerning_all() {
@@ -296,10 +388,10 @@ impl Context<'_> {
     }
 }
 
-fn path_of(folder: &Folder, name: &str) -> String {
+fn path_of(folder: &Folder, name: &[u8]) -> String {
     match name {
-        "" if folder.is_root() => ".".to_owned(),
-        "" => folder.path(),
+        b"" if folder.is_root() => ".".to_owned(),
+        b"" => folder.path(),
         name => folder.path_of(name),
     }
 }

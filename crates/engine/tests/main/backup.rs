@@ -15,12 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use repository::{Clock, Identity};
 use repository_kopia::{Client, CreateOptions, Password, Repository};
 use storage::{ObjectKey, Storage};
-use testkit::{FaultStore, MemoryStore};
+use testkit::{FaultStore, MemoryStore, describe};
 use tokio::runtime::Runtime;
 
-use crate::golden::lines_of;
-
-static RUNTIME: LazyLock<Runtime> =
+pub static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
 
 const START: &str = "2026-11-21T12:00:00Z";
@@ -31,7 +29,7 @@ struct SteppingClock {
     races_in: Option<MemoryStore>,
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SteppingClock { races_in: None })
 }
 
@@ -49,7 +47,7 @@ impl Clock for SteppingClock {
     }
 }
 
-fn memory() -> MemoryStore {
+pub fn memory() -> MemoryStore {
     let store = MemoryStore::new();
     store.set_now(START.parse().unwrap());
     store
@@ -59,17 +57,17 @@ fn client() -> Client {
     Client { username: "app".to_owned(), hostname: "space".to_owned() }
 }
 
-fn create(store: &MemoryStore) {
+pub fn create(store: &MemoryStore) {
     let (password, options) = (Password::new("secret"), CreateOptions::default());
     let creating = Repository::create(Arc::new(store.clone()), &password, &options, client(), clock());
     RUNTIME.block_on(creating).unwrap();
 }
 
-fn open(store: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Repository {
+pub fn open(store: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Repository {
     RUNTIME.block_on(Repository::open(store, &Password::new("secret"), client(), clock)).unwrap()
 }
 
-fn run() -> Run {
+pub fn run() -> Run {
     Run {
         runtime: RUNTIME.handle().clone(),
         limits: Limits::for_memory(96 << 20, NonZeroUsize::new(2).unwrap()),
@@ -78,7 +76,7 @@ fn run() -> Run {
     }
 }
 
-fn options() -> BackupOptions {
+pub fn options() -> BackupOptions {
     BackupOptions {
         identity: "app@space:/data".parse::<Identity>().unwrap(),
         description: String::new(),
@@ -88,7 +86,7 @@ fn options() -> BackupOptions {
     }
 }
 
-fn back_up(store: &MemoryStore, tree: &Path) -> (BackupOutcome, Run) {
+pub fn back_up(store: &MemoryStore, tree: &Path) -> (BackupOutcome, Run) {
     let run = run();
     let repository = open(Arc::new(store.clone()), clock());
     (backup(&repository, tree, &options(), &run).unwrap(), run)
@@ -111,7 +109,7 @@ fn make_tree(root: &Path) {
     fs::set_permissions(root.join("hello"), fs::Permissions::from_mode(0o4751)).unwrap();
 }
 
-fn pseudo_random(seed: u64, length: usize) -> Vec<u8> {
+pub fn pseudo_random(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -122,7 +120,7 @@ fn pseudo_random(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-fn assert_restores(store: &MemoryStore, tree: &Path) {
+pub fn assert_restores(store: &MemoryStore, tree: &Path) {
     let run = run();
     let repository = open(Arc::new(store.clone()), clock());
     let listing = RUNTIME.block_on(repository.snapshots()).unwrap();
@@ -130,10 +128,10 @@ fn assert_restores(store: &MemoryStore, tree: &Path) {
     let target = tempfile::tempdir().unwrap();
     let outcome = restore(&repository, newest, target.path(), &RestoreOptions::default(), &run).unwrap();
     assert!(outcome.is_complete(), "{outcome:?}");
-    assert_eq!(lines_of(target.path()), lines_of(tree));
+    assert_eq!(describe(target.path()).unwrap(), describe(tree).unwrap());
 }
 
-fn assert_verifies(store: &MemoryStore) {
+pub fn assert_verifies(store: &MemoryStore) {
     let repository = open(Arc::new(store.clone()), clock());
     let options = VerifyOptions { read_percent: 100, ..VerifyOptions::default() };
     let outcome = verify(&repository, &options, &run()).unwrap();
@@ -147,7 +145,7 @@ fn what_was_backed_up_comes_back_byte_for_byte() {
     let store = memory();
     create(&store);
     let (outcome, _) = back_up(&store, tree.path());
-    assert!(outcome.is_complete() && outcome.limited_count == 0, "{outcome:?}");
+    assert!(outcome.is_complete() && outcome.shortfalls.count() == 0, "{outcome:?}");
     let summary = outcome.root.summary.unwrap();
     assert_eq!((summary.file_count, summary.symlink_count, summary.directory_count), (46, 2, 3));
     assert_verifies(&store);

@@ -5,6 +5,7 @@
 mod backup;
 mod forget;
 mod golden;
+mod hostile;
 mod maintain;
 mod restore;
 mod verify;

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::snapshots::IdentityView;
 use crate::cli::Shared;
 use crate::failure::Failure;
-use crate::output::{self, FailedView, StorageView};
+use crate::output::{self, FailedView, ShortfallView, StorageView};
 use crate::progress::Progress;
 use crate::runner::Runner;
 use crate::source;
@@ -28,11 +28,12 @@ Examples:
 
 What did not change since the last snapshot of the same source is not read again. Which files are left out and how they \
 are compressed is said by the repository's policies, which kopia edits, and by .kopiaignore files.
-An entry that cannot be read is named, left out, and makes the exit code 3; the rest is backed up.
+An entry that cannot be read is named, left out, and makes the exit code 3; the rest is backed up. Extended attributes, \
+access control lists, hard links, devices and names that are not UTF-8 are kept, for restores with this program.
 
 JSON: {kind: \"backup\", snapshot, identity: {user, host, path}, parent, complete, rootId, files, directories, bytes, \
 filesRead, filesUnchanged, bytesRead, bytesNew, bytesUploaded, unreadableCount, unreadable: [{path, error}], \
-limitedCount, limited: [{path, error}], durationMs, storage: {calls, puts, gets, ranges, stats, listPages, deletes, \
+shortfallCount, shortfallKinds: {kind: count}, shortfalls: [{kind, path, error}], durationMs, storage: {calls, puts, gets, ranges, stats, listPages, deletes, \
 failed, bytesUp, bytesDown}}";
 
 /// Entries that the text names; the JSON has all that are known.
@@ -103,6 +104,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         for entry in view.unreadable.iter().take(NAMED_MAX) {
             output::warn(&format!("not read: {}: {}", entry.path, entry.error));
         }
+        view.shortfalls_text.lines().for_each(output::warn);
     } else {
         output::print(&view.text())?;
     }
@@ -149,8 +151,11 @@ struct BackupView {
     bytes_uploaded: u64,
     unreadable_count: u64,
     unreadable: Vec<FailedView>,
-    limited_count: u64,
-    limited: Vec<FailedView>,
+    shortfall_count: u64,
+    shortfall_kinds: BTreeMap<&'static str, u64>,
+    shortfalls: Vec<ShortfallView>,
+    #[serde(skip)]
+    shortfalls_text: String,
     duration_ms: u64,
     storage: StorageView,
 }
@@ -176,8 +181,10 @@ impl BackupView {
             bytes_uploaded: count(Counter::BytesUploaded),
             unreadable_count: outcome.unreadable_count,
             unreadable: FailedView::all(&outcome.unreadable),
-            limited_count: outcome.limited_count,
-            limited: FailedView::all(&outcome.limited),
+            shortfall_count: outcome.shortfalls.count(),
+            shortfall_kinds: output::shortfall_kinds(&outcome.shortfalls),
+            shortfalls: ShortfallView::all(&outcome.shortfalls),
+            shortfalls_text: output::shortfalls("kept", &outcome.shortfalls),
             duration_ms: output::milliseconds(runner.started.elapsed()),
             storage,
         }
@@ -198,7 +205,7 @@ impl BackupView {
             self.unreadable_count,
             &self.unreadable,
         ));
-        text.push_str(&output::failed("not kept as they are", self.limited_count, &self.limited));
+        text.push_str(&self.shortfalls_text);
         text
     }
 }

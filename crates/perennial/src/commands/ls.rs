@@ -217,7 +217,8 @@ mod tests {
     fn modes_look_like_those_of_ls() {
         let check = |kind, mode, expected: &str| {
             let (name, data, mtime) = (String::new(), DataId::new(""), Timestamp::UNIX_EPOCH);
-            let entry = Entry { name, kind, mode, uid: 0, gid: 0, mtime, size_bytes: 0, data, summary: None };
+            let entry =
+                Entry { name, kind, mode, uid: 0, gid: 0, mtime, size_bytes: 0, data, summary: None, side: None };
             assert_eq!(permissions(&entry), expected);
         };
         check(EntryKind::File, 0o644, "-rw-r--r--");

@@ -1,5 +1,6 @@
 //! `perennial restore`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use api::exit::Exit;
@@ -13,7 +14,7 @@ use super::snapshots::IdentityView;
 use crate::choice::{self, Choice, Reference};
 use crate::cli::Shared;
 use crate::failure::Failure;
-use crate::output::{self, FailedView, StorageView};
+use crate::output::{self, FailedView, ShortfallView, StorageView};
 use crate::progress::Progress;
 use crate::runner::Runner;
 use crate::source;
@@ -26,10 +27,14 @@ Examples:
   perennial restore latest /srv/photos --as-of '2026-03-01 12:00' --delete
   perennial restore 1a2b3c4d /tmp/restored --verify
 
+What the target cannot hold of an entry (extended attributes, devices, hard links) is named; it makes the exit code 3 \
+unless only root could have given it back.
+
 A run that was stopped carries on where it was: files that are already there and right are not written again.
 
-JSON: {kind: \"restore\", snapshot, identity: {user, host, path}, target, complete, files, directories, symlinks, bytes, \
-filesResumed, bytesResumed, deleted, ownersSkipped, failedCount, failed: [{path, error}], damaged: [text], durationMs, storage: {…as of backup}}";
+JSON: {kind: \"restore\", snapshot, identity: {user, host, path}, target, complete, files, directories, symlinks, specials, bytes, \
+filesResumed, bytesResumed, bytesLinked, deleted, ownersSkipped, shortfallCount, shortfallKinds: {kind: count}, \
+shortfalls: [{kind, path, error}], failedCount, failed: [{path, error}], damaged: [text], durationMs, storage: {…as of backup}}";
 
 /// Write a snapshot's files into a directory
 #[derive(Debug, Args)]
@@ -87,14 +92,18 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         output::json(&view)?;
     } else if shared.quiet {
         view.failed.iter().for_each(|entry| output::warn(&format!("not restored: {}: {}", entry.path, entry.error)));
+        view.shortfalls_text.lines().for_each(output::warn);
     } else {
         output::print(&view.text(&snapshot))?;
     }
     // What was chosen as the latest may not be it where records are damaged.
     let doubtful = arguments.reference.is_latest() && !listing.damage.is_empty();
+    // What only root could have done is no failure of whoever else restores, as with owners.
+    let falls_short = outcome.shortfalls.count() > outcome.rightless_count;
     Ok(match (outcome.class(), doubtful) {
         (Some(Class::Damaged), _) | (None, true) => Exit::Damaged,
         (Some(Class::Retry | Class::Blocked | Class::Bug), _) => Exit::Partial,
+        (None, false) if falls_short => Exit::Partial,
         (None, false) => Exit::Success,
     })
 }
@@ -111,11 +120,18 @@ struct RestoreView {
     files: u64,
     directories: u64,
     symlinks: u64,
+    specials: u64,
     bytes: u64,
     files_resumed: u64,
     bytes_resumed: u64,
+    bytes_linked: u64,
     deleted: u64,
     owners_skipped: u64,
+    shortfall_count: u64,
+    shortfall_kinds: BTreeMap<&'static str, u64>,
+    shortfalls: Vec<ShortfallView>,
+    #[serde(skip)]
+    shortfalls_text: String,
     failed_count: u64,
     failed: Vec<FailedView>,
     damaged: Vec<String>,
@@ -140,11 +156,17 @@ impl RestoreView {
             files: outcome.file_count,
             directories: outcome.directory_count,
             symlinks: outcome.symlink_count,
+            specials: outcome.special_count,
             bytes: outcome.bytes,
             files_resumed: outcome.resumed_file_count,
             bytes_resumed: outcome.resumed_bytes,
+            bytes_linked: outcome.linked_bytes,
             deleted: outcome.deleted_count,
             owners_skipped: outcome.owners_skipped_count,
+            shortfall_count: outcome.shortfalls.count(),
+            shortfall_kinds: output::shortfall_kinds(&outcome.shortfalls),
+            shortfalls: ShortfallView::all(&outcome.shortfalls),
+            shortfalls_text: output::shortfalls("given back", &outcome.shortfalls),
             failed_count: outcome.failed_count,
             failed: FailedView::all(&outcome.failed),
             damaged: outcome.damaged.clone(),
@@ -161,7 +183,7 @@ impl RestoreView {
         let mut lines = vec![
             ("into", self.target.clone()),
             ("files", format!("{}{resumed}", output::count(self.files))),
-            ("size", output::bytes(self.bytes)),
+            ("size", output::bytes(self.bytes + self.bytes_linked)),
             ("time", output::duration(std::time::Duration::from_millis(self.duration_ms))),
         ];
         if self.deleted > 0 {
@@ -173,6 +195,7 @@ impl RestoreView {
         }
         let (source, begun) = (output::visible(&self.identity.text()), output::time(snapshot.start));
         let mut text = format!("restored {} of {source}, begun {begun}\n{}", self.snapshot, output::block(&lines));
+        text.push_str(&self.shortfalls_text);
         text.push_str(&output::failed("not restored", self.failed_count, &self.failed));
         for damaged in &self.damaged {
             text.push_str(&format!("damaged in the repository: {}\n", output::visible(damaged)));

@@ -1,6 +1,6 @@
 //! Everything that is known of a directory's content at one moment, and what differs between two such moments.
 //!
-//! What Kopia's format cannot hold is a [`Limit`], named and counted, and no difference. Nothing else is forgiven.
+//! Nothing is forgiven but what only root can give.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -10,10 +10,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::demo::error::{DemoError, io};
 
 /// How much of a file is read at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
+/// Linux allows no longer list of attributes and no longer value.
+const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Permission, set-id and sticky bits.
 const MODE_BITS: u32 = 0o7777;
 
@@ -21,12 +25,6 @@ const MODE_BITS: u32 = 0o7777;
 #[derive(Clone, Debug, Default)]
 pub struct Manifest {
     entries: BTreeMap<String, Item>,
-    /// Names that are no UTF-8; the key in `entries` is what a format that must write UTF-8 makes of them.
-    foreign_name_count: u64,
-    /// Files with a second name.
-    hard_link_count: u64,
-    /// Entries with extended attributes.
-    attributed_count: u64,
 }
 
 /// One entry.
@@ -37,6 +35,10 @@ struct Item {
     uid: u32,
     gid: u32,
     mtime: (i64, i64),
+    /// Extended attributes by name.
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The first name of the file, if it has several here.
+    same_as: Option<String>,
 }
 
 /// What is in an entry.
@@ -53,6 +55,8 @@ enum Data {
     /// A pipe, device or socket.
     Special {
         kind: &'static str,
+        /// Of devices.
+        number: u64,
     },
 }
 
@@ -62,7 +66,7 @@ impl Data {
             Self::File { .. } => "a file",
             Self::Directory => "a directory",
             Self::Symlink { .. } => "a symbolic link",
-            Self::Special { kind } => kind,
+            Self::Special { kind, .. } => kind,
         }
     }
 }
@@ -71,7 +75,7 @@ impl Manifest {
     /// Reads all of it.
     pub fn of(root: &Path) -> Result<Self, DemoError> {
         let mut manifest = Self::default();
-        let mut first_names = HashMap::new();
+        let mut names: HashMap<(u64, u64), Vec<String>> = HashMap::new();
         let mut pending = vec![(root.to_owned(), ".".to_owned())];
         let mut buffer = vec![0; READ_BYTES];
         while let Some((path, name)) = pending.pop() {
@@ -81,24 +85,29 @@ impl Manifest {
             if data == Data::Directory {
                 for entry in fs::read_dir(&path).map_err(look("list"))? {
                     let raw = entry.map_err(look("list"))?.file_name();
-                    let text = raw.to_string_lossy();
-                    manifest.foreign_name_count += u64::from(raw.to_str().is_none());
-                    let below = if name == "." { text.into_owned() } else { format!("{name}/{text}") };
+                    let text = raw.to_str().map_or_else(|| raw.as_bytes().escape_ascii().to_string(), str::to_owned);
+                    let below = if name == "." { text } else { format!("{name}/{text}") };
                     pending.push((path.join(&raw), below));
                 }
             } else if metadata.nlink() > 1 {
-                let is_second = first_names.insert((metadata.dev(), metadata.ino()), ()).is_some();
-                manifest.hard_link_count += u64::from(is_second);
+                names.entry((metadata.dev(), metadata.ino())).or_default().push(name.clone());
             }
-            manifest.attributed_count += u64::from(rustix::fs::llistxattr_query(&path).is_ok_and(|bytes| bytes > 0));
             let item = Item {
                 data,
                 mode: metadata.mode() & MODE_BITS,
                 uid: metadata.uid(),
                 gid: metadata.gid(),
                 mtime: (metadata.mtime(), metadata.mtime_nsec()),
+                xattrs: xattrs_of(&path).map_err(look("read the attributes of"))?,
+                same_as: None,
             };
             manifest.entries.insert(name, item);
+        }
+        for names in names.into_values().filter(|names| names.len() > 1) {
+            let first = names.iter().min().cloned();
+            names.iter().for_each(|name| {
+                manifest.entries.entry(name.clone()).and_modify(|item| item.same_as.clone_from(&first));
+            });
         }
         Ok(manifest)
     }
@@ -134,12 +143,31 @@ fn data_of(path: &Path, metadata: &Metadata, buffer: &mut [u8]) -> io::Result<Da
         }
         Data::File { size_bytes, hash: hasher.finalize().into() }
     } else if kind.is_fifo() {
-        Data::Special { kind: "a named pipe" }
+        Data::Special { kind: "a named pipe", number: 0 }
     } else if kind.is_socket() {
-        Data::Special { kind: "a socket" }
+        Data::Special { kind: "a socket", number: 0 }
     } else {
-        Data::Special { kind: "a device" }
+        Data::Special {
+            kind: if kind.is_block_device() { "a block device" } else { "a device" },
+            number: metadata.rdev(),
+        }
     })
+}
+
+fn xattrs_of(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut buffer = vec![0; XATTR_BYTES_MAX];
+    let length = match rustix::fs::llistxattr(path, buffer.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => 0,
+        listed => listed?,
+    };
+    let names: Vec<Vec<u8>> = buffer[..length].split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+    let mut xattrs = BTreeMap::new();
+    // Labels of the machine are not part of a backup.
+    for name in names.into_iter().filter(|name| !name.is_empty() && !name.starts_with(b"security.selinux")) {
+        let length = rustix::fs::lgetxattr(path, name.as_slice(), buffer.as_mut_slice())?;
+        xattrs.insert(name, buffer[..length].to_vec());
+    }
+    Ok(xattrs)
 }
 
 /// Whether owners must be equal: only root can give them.
@@ -156,8 +184,6 @@ pub struct Comparison {
     pub entry_count: u64,
     /// Everything that is not as it was, by path.
     pub differences: Vec<Difference>,
-    /// What the format cannot hold.
-    pub limits: Vec<Limit>,
 }
 
 /// An entry that is not as it was.
@@ -179,6 +205,9 @@ pub enum What {
     Mode { was: u32, is: u32 },
     Time { was: (i64, i64), is: (i64, i64) },
     Owner { was: (u32, u32), is: (u32, u32) },
+    Device { was: u64, is: u64 },
+    Attributes,
+    HardLink { was: Option<String>, is: Option<String> },
 }
 
 impl fmt::Display for Difference {
@@ -195,46 +224,20 @@ impl fmt::Display for Difference {
             What::Time { was, is } => {
                 write!(out, "had time {}.{:09} and has {}.{:09}", was.0, was.1, is.0, is.1)
             }
+            What::Device { was, is } => write!(out, "was device {was} and is {is}"),
+            What::Attributes => out.write_str("has other extended attributes"),
+            What::HardLink { was, is } => write!(out, "was one file with {was:?} and is one with {is:?}"),
             What::Owner { was, is } => write!(out, "belonged to {}:{} and belongs to {}:{}", was.0, was.1, is.0, is.1),
         }
-    }
-}
-
-/// Something of the source that Kopia's format has no place for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
-    pub count: u64,
-    pub kind: LimitKind,
-}
-
-/// What kind of thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitKind {
-    HardLinks,
-    Special,
-    Attributes,
-    Names,
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            LimitKind::HardLinks => "hard links come back as files of their own with equal content",
-            LimitKind::Special => "named pipes, sockets and devices are left out",
-            LimitKind::Attributes => "extended attributes and ACLs are left out",
-            LimitKind::Names => "names that are no UTF-8 come back with a replacement character",
-        };
-        write!(out, "{what} ({} here)", crate::output::count(self.count))
     }
 }
 
 /// Holds what is there now against what was there.
 pub fn compare(was: &Manifest, is: &Manifest, owners: Owners) -> Comparison {
     let mut comparison = Comparison::default();
-    let mut special_count = 0;
     for (path, before) in &was.entries {
-        if let Data::Special { .. } = before.data {
-            special_count += 1;
+        // Devices are root's to make.
+        if matches!(before.data, Data::Special { number: 1.., .. }) && owners == Owners::Skip {
             continue;
         }
         comparison.entry_count += 1;
@@ -247,16 +250,6 @@ pub fn compare(was: &Manifest, is: &Manifest, owners: Owners) -> Comparison {
     for path in is.entries.keys().filter(|path| !was.entries.contains_key(*path)) {
         comparison.differences.push(Difference { path: path.clone(), what: What::Extra });
     }
-    comparison.limits = [
-        (was.hard_link_count, LimitKind::HardLinks),
-        (special_count, LimitKind::Special),
-        (was.attributed_count, LimitKind::Attributes),
-        (was.foreign_name_count, LimitKind::Names),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, kind)| Limit { count, kind })
-    .collect();
     comparison
 }
 
@@ -267,11 +260,13 @@ fn differences(was: &Item, is: &Item, owners: Owners, add: &mut dyn FnMut(What))
         }
         (Data::File { hash: was, .. }, Data::File { hash: is, .. }) if was != is => add(What::Content),
         (Data::Symlink { target: was }, Data::Symlink { target: is }) if was != is => {
-            // A target that is no UTF-8 is held as a name is.
-            let (was, is) = (String::from_utf8_lossy(was).into_owned(), String::from_utf8_lossy(is).into_owned());
-            if was != is {
-                add(What::Target { was, is });
-            }
+            let text = |target: &[u8]| String::from_utf8_lossy(target).into_owned();
+            add(What::Target { was: text(was), is: text(is) });
+        }
+        (Data::Special { kind: was_kind, number: was }, Data::Special { kind: is_kind, number: is })
+            if was_kind == is_kind && was != is =>
+        {
+            add(What::Device { was: *was, is: *is });
         }
         (was, is) if was.kind() != is.kind() => return add(What::Kind { was: was.kind(), is: is.kind() }),
         _ => {}
@@ -285,6 +280,20 @@ fn differences(was: &Item, is: &Item, owners: Owners, add: &mut dyn FnMut(What))
     }
     if owners == Owners::Compare && (was.uid, was.gid) != (is.uid, is.gid) {
         add(What::Owner { was: (was.uid, was.gid), is: (is.uid, is.gid) });
+    }
+    let compared = |item: &Item| {
+        let is_compared = |name: &&Vec<u8>| owners == Owners::Compare || name.starts_with(b"user.");
+        item.xattrs
+            .iter()
+            .filter(|(name, _)| is_compared(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<Vec<_>>()
+    };
+    if compared(was) != compared(is) {
+        add(What::Attributes);
+    }
+    if was.same_as != is.same_as {
+        add(What::HardLink { was: was.same_as.clone(), is: is.same_as.clone() });
     }
 }
 
@@ -384,17 +393,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_format_cannot_hold_is_named() {
-        let one = tree();
-        fs::hard_link(one.path().join("a"), one.path().join("a2")).unwrap();
-        let was = Manifest::of(one.path()).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, one.path().join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
-            .unwrap();
-        settle(one.path());
-        let with_pipe = Manifest::of(one.path()).unwrap();
-        let found = compare(&with_pipe, &was, Owners::Compare);
-        let kinds: Vec<LimitKind> =
-            found.limits.iter().map(|limit| limit.kind).filter(|kind| *kind != LimitKind::Attributes).collect();
-        assert_eq!(kinds, [LimitKind::HardLinks, LimitKind::Special]);
+    fn links_special_files_and_attributes_count() {
+        let link = |root: &Path| {
+            fs::remove_file(root.join("b")).unwrap();
+            fs::hard_link(root.join("a"), root.join("b")).unwrap();
+            settle(root);
+        };
+        let said = "was one file with None and is one with Some(\"a\")";
+        check(link, &[&format!("\"a\" {said}"), "\"b\" has other bytes", &format!("\"b\" {said}")]);
+        let pipe = |root: &Path| {
+            rustix::fs::mknodat(rustix::fs::CWD, root.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+                .unwrap();
+            settle(root);
+        };
+        check(pipe, &["\"pipe\" was not there before"]);
+        let attribute = |root: &Path| {
+            rustix::fs::setxattr(root.join("a"), "user.x", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        };
+        check(attribute, &["\"a\" has other extended attributes"]);
     }
 }

@@ -214,7 +214,7 @@ impl Story {
         };
         self.narrator.say(&format!(
             "Every entry is compared with what the volume held at its last backup: name, kind, bytes, mode,{owners} link \
-             target, and time to the nanosecond."
+             target, hard links, attributes, and time to the nanosecond."
         ))?;
         for claim in &mut self.claims {
             let (decision, task) = restore_task(&self.world, claim)?;
@@ -232,9 +232,6 @@ impl Story {
             self.narrator.good(&shown(claim), &text)?;
             let equal = format!("{} entries compared, all equal", count(comparison.entry_count));
             self.narrator.good("", &equal)?;
-            for limit in &comparison.limits {
-                self.narrator.held("", &format!("limit of Kopia's format: {limit}"))?;
-            }
             if let Some(said) = claim.app.accept(&claim.target)? {
                 self.narrator.good("", &said)?;
             }

@@ -69,6 +69,7 @@ async fn write(repository: &Repository, bytes: &[u8]) -> Result<SnapshotId, Writ
         size_bytes: bytes.len() as u64,
         data: repository_kopia::ObjectId::direct(content).into(),
         summary: None,
+        side: None,
     };
     let snapshot = Snapshot {
         id: SnapshotId::new(""),

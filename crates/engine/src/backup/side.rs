@@ -1,0 +1,143 @@
+//! What entries have beyond Kopia's own fields: extended attributes, and which of them are names of one file.
+
+use std::fmt::Write as _;
+
+use repository::{HardLink, Xattr};
+use rustix::fs::{AtFlags, Stat, statat};
+use rustix::io::Errno;
+
+use crate::xattr::{LINUX_BYTES_MAX, Place, Xattrs, is_of_machine, words};
+
+/// Bytes of attributes' values stored for one entry, as many as Linux allows a single attribute.
+const ENTRY_BYTES_MAX: usize = LINUX_BYTES_MAX;
+/// Bytes of attributes' values stored for all entries of one directory: a listing is read as a whole.
+const DIRECTORY_BYTES_MAX: usize = 16 << 20;
+/// Enough for nearly every list of names.
+const LIST_BYTES: usize = 1 << 10;
+
+/// The attributes of one entry.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// By name.
+    pub(super) xattrs: Vec<Xattr>,
+    /// What of them cannot be stored, in words.
+    pub(super) missing: Option<String>,
+}
+
+/// Reads what there is, in buffers that are used again.
+pub(super) struct SideReader {
+    calls: Xattrs,
+    list: Vec<u8>,
+    value: Vec<u8>,
+    /// File systems by their device numbers; the root's is first.
+    file_systems: Vec<u64>,
+    /// Device numbers of file systems that have no attributes.
+    without: Vec<u64>,
+    directory_bytes_left: usize,
+}
+
+impl SideReader {
+    pub(super) fn new(root_device: u64) -> Self {
+        Self {
+            calls: Xattrs::default(),
+            list: vec![0; LIST_BYTES],
+            value: Vec::new(),
+            file_systems: vec![root_device],
+            without: Vec::new(),
+            directory_bytes_left: DIRECTORY_BYTES_MAX,
+        }
+    }
+
+    /// What follows belongs to another directory.
+    pub(super) fn begin_directory(&mut self) {
+        self.directory_bytes_left = DIRECTORY_BYTES_MAX;
+    }
+
+    /// Which file it is a name of, if that has others.
+    pub(super) fn hard_link(&mut self, stat: &Stat) -> Option<HardLink> {
+        if stat.st_nlink < 2 {
+            return None;
+        }
+        let known = self.file_systems.iter().position(|device| *device == stat.st_dev);
+        let number = known.unwrap_or_else(|| {
+            self.file_systems.push(stat.st_dev);
+            self.file_systems.len() - 1
+        });
+        Some(HardLink { inode: stat.st_ino, file_system: u32::try_from(number).unwrap_or(u32::MAX) })
+    }
+
+    /// The attributes of an entry on the file system of that device number.
+    pub(super) fn xattrs(&mut self, place: Place<'_>, device: u64) -> Found {
+        if self.without.contains(&device) {
+            return Found::default();
+        }
+        match self.read(place) {
+            Ok(found) => found,
+            Err(Errno::OPNOTSUPP) => {
+                self.without.push(device);
+                Found::default()
+            }
+            Err(Errno::NOENT) if is_gone(place) => Found::default(),
+            Err(errno) => Found { xattrs: Vec::new(), missing: Some(format!("list attributes: {}", words(errno))) },
+        }
+    }
+
+    fn read(&mut self, place: Place<'_>) -> Result<Found, Errno> {
+        let length = match self.calls.list(place, &mut self.list) {
+            Err(Errno::RANGE) => {
+                self.list.resize(LINUX_BYTES_MAX, 0);
+                self.calls.list(place, &mut self.list)?
+            }
+            listed => listed?,
+        };
+        let mut found = Found::default();
+        if length == 0 {
+            return Ok(found);
+        }
+        self.value.resize(LINUX_BYTES_MAX, 0);
+        let mut names: Vec<&[u8]> = self.list[..length].split(|byte| *byte == 0).collect();
+        names.retain(|name| !name.is_empty() && !is_of_machine(name));
+        names.sort_unstable();
+        let mut entry_bytes_left = ENTRY_BYTES_MAX;
+        for name in names {
+            match self.calls.get(place, name, &mut self.value) {
+                Ok(length) if length > entry_bytes_left => {
+                    found.misses(name, &format!("{length} bytes more than the {ENTRY_BYTES_MAX} kept of an entry"));
+                }
+                Ok(length) if length > self.directory_bytes_left => {
+                    found.misses(
+                        name,
+                        &format!("{length} bytes more than the {DIRECTORY_BYTES_MAX} kept in a directory"),
+                    );
+                }
+                Ok(length) => {
+                    entry_bytes_left -= length;
+                    self.directory_bytes_left -= length;
+                    found.xattrs.push(Xattr { name: name.to_vec(), value: self.value[..length].to_vec() });
+                }
+                // It was removed since it was listed.
+                Err(Errno::NODATA) => {}
+                Err(errno) => found.misses(name, &words(errno)),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Not there since it was listed, which will be told of the entry; else it is `/proc` that is missing.
+fn is_gone(place: Place<'_>) -> bool {
+    match place {
+        Place::Open(_) => false,
+        Place::In(directory, name) => {
+            statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_err_and(|errno| errno == Errno::NOENT)
+        }
+    }
+}
+
+impl Found {
+    fn misses(&mut self, attribute: &[u8], why: &str) {
+        let missing = self.missing.get_or_insert_default();
+        let separator = if missing.is_empty() { "" } else { "; " };
+        let _ = write!(missing, "{separator}{}: {why}", String::from_utf8_lossy(attribute));
+    }
+}
