@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::ledger::Thresholds;
 use api::mover::Report;
 use repository::Clock;
-use repository_kopia::Password;
+use repository_kopia::{OpenOptions, Password};
 use storage::layer::meter::Meter;
 use storage::{Address, Class, Credentials, Layout, Storage};
 
@@ -36,6 +36,8 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Below which share of the last good snapshot a new one is quarantined.
     pub thresholds: Thresholds,
+    /// Where a large index is kept from run to run.
+    pub index: OpenOptions,
 }
 
 /// The variables do not say where to go.
@@ -122,6 +124,7 @@ impl Environment {
                 files_percent: percent("PERENNIAL_GUARD_FILES_PERCENT", default.files_percent)?,
                 bytes_percent: percent("PERENNIAL_GUARD_BYTES_PERCENT", default.bytes_percent)?,
             },
+            index: OpenOptions::default(),
         })
     }
 

@@ -96,8 +96,8 @@ impl Wanted<'_> {
             Err(error) if self.is_absent_directory(&error)? => return Ok(Found::Nothing),
             Err(error) => return Err(self.failed("open the store", &error)),
         };
-        let opening =
-            Repository::open(storage, &self.environment.password, self.client(), Arc::clone(&self.environment.clock));
+        let Environment { password, clock, index, .. } = self.environment;
+        let opening = Repository::open_with(storage, password, self.client(), Arc::clone(clock), index);
         match wait(self.run, opening)? {
             Ok(repository) => self.checked(repository).map(|opened| Found::Repository(Box::new(opened))),
             Err(OpenError::NotInitialized { empty: true, .. }) => Ok(Found::Nothing),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use repository::SystemClock;
-use repository_kopia::{Client, CreateOptions, Password, Repository};
+use repository_kopia::{Client, CreateOptions, OpenOptions, Password, Repository};
 use storage::layer::cache::{CacheStorage, Immutable};
 use storage::layer::limit::LimitStorage;
 use storage::layer::meter::{Meter, MeterSnapshot, MeterStorage};
@@ -66,8 +66,12 @@ pub fn open(shared: &Shared, runner: &Runner, cache: Cache) -> Result<Open, Fail
     let address = address(shared)?;
     let base = address.open(Layout::Kopia, &credentials())?;
     let Store { storage, calls } = layered(base, &address, shared, runner, cache)?;
+    let options = OpenOptions { cache_directory: index_directory(shared, cache), ..OpenOptions::default() };
     let (password, client) = (password(shared)?, source::client(shared));
-    let repository = runner.wait(Repository::open(storage, &password, client, Arc::new(SystemClock)))?;
+    let repository = runner.wait(Repository::open_with(storage, &password, client, Arc::new(SystemClock), &options))?;
+    if let Some(problem) = repository.index_problem() {
+        output::warn(&format!("the index is not kept for the next time: {problem}"));
+    }
     for damage in repository.damage() {
         output::warn(&format!("{damage}; what it listed is unknown"));
     }
@@ -178,6 +182,14 @@ pub fn cached(
             tracing::info!(directory = %directory.display(), %failure, "no cache");
             Ok(storage)
         }
+    }
+}
+
+/// Where a large index is kept from run to run.
+pub fn index_directory(shared: &Shared, cache: Cache) -> Option<PathBuf> {
+    match cache {
+        Cache::Use => shared.cache_dir.clone().or_else(default_cache_directory).map(|parent| parent.join("indexes")),
+        Cache::Bypass => None,
     }
 }
 

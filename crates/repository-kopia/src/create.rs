@@ -19,6 +19,7 @@ use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, Configuration, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
 use crate::json::Base64Bytes;
+use crate::open_options::OpenOptions;
 use crate::repository::{Client, Repository};
 use crate::supported::check_supported;
 
@@ -168,7 +169,8 @@ impl Repository {
                 .await
                 .map_err(failed("write kopia.blobcfg and kopia.repository"))?;
         }
-        let created = Self::load(storage, format, &retention, client, clock).await?;
+        let options = OpenOptions::default();
+        let created = Self::load(storage, format, &retention, client, clock, &options).await?;
         created.write_first_records().await.map_err(|error| OpenError::FirstRecords(Box::new(error)))?;
         Ok(created)
     }

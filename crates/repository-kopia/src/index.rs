@@ -8,6 +8,7 @@ mod file;
 pub(crate) mod legacy;
 mod load;
 mod merged;
+mod table;
 mod writer;
 
 #[cfg(test)]
@@ -19,6 +20,9 @@ pub use legacy::LegacyCompaction;
 pub use load::IndexView;
 pub(crate) use load::{Loaded, load};
 pub use merged::MergedIndex;
+#[cfg(feature = "fuzzing")]
+pub(crate) use table::Builder;
+pub(crate) use table::{KEY_BYTES_MAX, Output, Places, Scratch, Sorted, SortedWriter};
 pub(crate) use writer::write;
 
 use repository::{ContentId, PackId};

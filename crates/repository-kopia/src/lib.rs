@@ -32,8 +32,11 @@ mod index;
 mod json;
 mod maintenance;
 mod manifest;
+mod new_contents;
 mod object;
+mod open_options;
 mod pack;
+mod pack_sizes;
 mod packer;
 mod password;
 mod policy;
@@ -59,12 +62,14 @@ pub use maintenance::{
     Safety, Schedule, Task, TaskStats,
 };
 pub use object::{ObjectId, ObjectIdError, Piece};
+pub use open_options::OpenOptions;
 pub use packer::{FinishedPack, Packer};
 pub use password::change_password;
 pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
-pub use repository::{Client, Description, Listing, Repository};
+pub use repository::{Client, Description, Repository};
 pub use retention::{Retention, Verdict, retain};
 pub use session::{Checkpoint, Reservation, Session};
+pub use snapshot::Listing;
 pub use survey::{LostPack, Survey, UnreadablePack};
 
 /// Content prefix of file data and link targets: none.

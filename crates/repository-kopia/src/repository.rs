@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
-use repository::{Clock, ContentId, Identity, Snapshot};
+use repository::{Clock, ContentId, Identity};
 use storage::{Class, ErrorKind, LockMode, ObjectKey, PutMode, Storage};
 
 use crate::blob_lock::BlobLocks;
@@ -17,11 +17,12 @@ use crate::error::{ContentError, IndexError, OpenError, ReadError};
 use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
-use crate::index::{IndexEntry, IndexSets, IndexView, Loaded, Location, load, read_view};
+use crate::index::{IndexEntry, IndexSets, IndexView, Loaded, Location, Places, Scratch, load, read_view};
 use crate::maintenance::Running;
 use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
+use crate::open_options::OpenOptions;
 use crate::policy::{self, Policy, PolicyJson};
-use crate::snapshot;
+use crate::snapshot::{self, Listing};
 use crate::supported::{check_supported, check_unlocked, index_sets};
 
 /// Manifest contents read at the same time.
@@ -63,15 +64,6 @@ pub struct Description {
     pub write_epoch: Option<u64>,
 }
 
-/// Snapshots, and what stood in the way of knowing them all.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// Ascending by start.
-    pub snapshots: Vec<Snapshot>,
-    /// Records that could not be read. Unless this is empty, there may be more snapshots than are listed.
-    pub damage: Vec<ReadError>,
-}
-
 /// An open Kopia repository.
 ///
 /// Reads see the index as it was at the last [`Repository::refresh`]. Nothing of the format blob is ever cached: each
@@ -80,7 +72,8 @@ pub struct Repository {
     storage: Arc<dyn Storage>,
     format: FormatBlob,
     locks: BlobLocks,
-    crypto: Crypto,
+    crypto: Arc<Crypto>,
+    places: Places,
     client: Client,
     clock: Arc<dyn Clock>,
     loaded: RwLock<Arc<Loaded>>,
@@ -101,6 +94,20 @@ impl Repository {
         client: Client,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        Self::open_with(storage, password, client, clock, &OpenOptions::default()).await
+    }
+
+    /// Opens the repository in `storage`, with a say in where its index is kept on this machine.
+    ///
+    /// # Errors
+    /// Those of [`Repository::open`]. A place that cannot be used is none: see [`Repository::index_problem`].
+    pub async fn open_with(
+        storage: Arc<dyn Storage>,
+        password: &Password,
+        client: Client,
+        clock: Arc<dyn Clock>,
+        options: &OpenOptions,
+    ) -> Result<Self, OpenError> {
         let failed = |operation| move |source| OpenError::Storage { operation, source };
         let stored = match storage.get(&ObjectKey::new(FORMAT_BLOB)).await {
             Ok(stored) => stored,
@@ -118,7 +125,7 @@ impl Repository {
             Err(error) if error.kind == ErrorKind::NotFound => BlobRetention::default(),
             Err(error) => return Err(failed("read kopia.blobcfg")(error)),
         };
-        Self::load(storage, format, &retention, client, clock).await
+        Self::load(storage, format, &retention, client, clock, options).await
     }
 
     pub(crate) async fn load(
@@ -127,10 +134,12 @@ impl Repository {
         retention: &BlobRetention,
         client: Client,
         clock: Arc<dyn Clock>,
+        options: &OpenOptions,
     ) -> Result<Self, OpenError> {
-        let crypto = Crypto::new(&format.configuration)?;
+        let crypto = Arc::new(Crypto::new(&format.configuration)?);
         let locks = BlobLocks::new(retention)?;
-        let loaded = load(&*storage, &crypto, index_sets(&format.configuration)).await?;
+        let places = options.places(&hex::encode(&format.unique_id));
+        let loaded = load(&*storage, &crypto, index_sets(&format.configuration), &places, None).await?;
         if loaded.blob_count > 0 && loaded.opened_count == 0 {
             return Err(OpenError::ForeignIndex { count: loaded.blob_count });
         }
@@ -139,6 +148,7 @@ impl Repository {
             format,
             locks,
             crypto,
+            places,
             client,
             clock,
             loaded: RwLock::new(Arc::new(loaded)),
@@ -151,7 +161,9 @@ impl Repository {
     /// # Errors
     /// When the store fails. What was loaded before stays.
     pub async fn refresh(&self) -> Result<(), IndexError> {
-        let loaded = Arc::new(load(&*self.storage, &self.crypto, self.index_sets()).await?);
+        let before = self.loaded();
+        let loaded = load(&*self.storage, &self.crypto, self.index_sets(), &self.places, Some(&before)).await?;
+        let loaded = Arc::new(loaded);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
@@ -168,6 +180,11 @@ impl Repository {
     /// How many damaged places error correction has repaired in what was read so far; in the store they stay damaged.
     pub fn repaired_count(&self) -> u64 {
         self.crypto.repaired_count()
+    }
+
+    /// Why the index is not kept on this machine where it was to be kept; everything else works as if it were.
+    pub fn index_problem(&self) -> Option<String> {
+        self.loaded().problem.clone()
     }
 
     /// The repository's identity, hexadecimal. A repository made anew in the same place has another.
@@ -230,6 +247,11 @@ impl Repository {
 
     pub(crate) fn crypto(&self) -> &Crypto {
         &self.crypto
+    }
+
+    /// Where files may be made that nobody needs later.
+    pub(crate) fn scratch(&self) -> Scratch {
+        self.places.scratch()
     }
 
     pub(crate) fn format(&self) -> &FormatBlob {

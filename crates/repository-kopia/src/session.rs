@@ -8,23 +8,24 @@
 //! entry are garbage, kept from collection by the session's marker while that is young. Source: Kopia format, "Write order
 //! for crash safety".
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use codec::compress::Algorithm;
-use futures::TryStreamExt as _;
 use jiff::Timestamp;
-use repository::{ContentId, PackId, Snapshot, SnapshotId};
+use repository::{ContentId, Snapshot, SnapshotId};
 use storage::{ObjectKey, PutMode};
 use tokio::sync::OnceCell;
 
 use crate::blob::{self, SessionMarker};
-use crate::error::WriteError;
+use crate::error::{IndexError, WriteError};
 use crate::in_flight::{InFlight, Ticket};
 use crate::index::{self, IndexEntry, IndexSets, IndexView, legacy};
 use crate::manifest::{MANIFEST_PREFIX, ManifestRecord, write_content};
-use crate::pack::{PackKind, content_timestamp};
+use crate::new_contents::NewContents;
+use crate::pack::content_timestamp;
+use crate::pack_sizes::PackSizes;
 use crate::packer::{FinishedPack, Packer};
 use crate::repository::Repository;
 use crate::snapshot;
@@ -34,6 +35,8 @@ use crate::supported::LOOK_AGAIN_AFTER;
 const MANIFEST_COMPRESSION: Algorithm = Algorithm::ZstdFastest;
 /// Entries of one index blob at most. Kopia shards above 16 million; smaller blobs load in parallel.
 const INDEX_ENTRIES_MAX: usize = 1_000_000;
+/// So many entries of durable packs are not kept waiting for the next checkpoint: some 7 MiB.
+const DURABLE_ENTRIES_MAX: usize = 64 << 10;
 /// Content timestamps decide merges and garbage collection, so a clock this far off must not write.
 const CLOCK_SKEW_SECONDS_MAX: i64 = 300;
 /// How often index blobs are written again because the epoch moved on meanwhile.
@@ -46,7 +49,7 @@ pub struct Session<'a> {
     started: Timestamp,
     marker: OnceCell<ObjectKey>,
     existing: Existing,
-    known: Mutex<HashSet<ContentId>>,
+    known: Mutex<NewContents>,
     /// Contents reserved and not yet in a pack.
     sealing: InFlight,
     /// Packs finished and not yet durable.
@@ -54,19 +57,45 @@ pub struct Session<'a> {
     durable: Mutex<Vec<IndexEntry>>,
     /// When the format blob was last looked at.
     looked: Mutex<Timestamp>,
+    /// Index blobs are written one set after the other, so that one who waits for a flush has waited for all before.
+    flushing: tokio::sync::Mutex<()>,
 }
 
 /// What is in the repository already, and sound as far as a listing can tell.
 struct Existing {
     index: IndexView,
-    pack_bytes: HashMap<PackId, u64>,
+    /// By the number of the pack in that index, in bytes; 0 for one that is not there. A greater length than fits counts as
+    /// the greatest that does.
+    pack_bytes: Vec<u32>,
 }
 
 impl Existing {
-    /// A content counts as there only if its pack is there and long enough to hold it.
-    fn is_sound(&self, entry: &IndexEntry) -> bool {
-        self.pack_bytes.get(&entry.location.pack).is_some_and(|bytes| entry.location.end() <= *bytes)
+    async fn list(repository: &Repository) -> Result<Self, WriteError> {
+        let index = repository.index();
+        let sizes = PackSizes::list(&**repository.storage(), |_, _| ()).await?;
+        let mut pack_bytes = vec![0; index.index().pack_number_limit()];
+        for pack in index.index().numbered_packs() {
+            let (number, pack) = pack?;
+            let bytes = sizes.get(&pack).unwrap_or(0);
+            pack_bytes[number as usize] = u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
+        Ok(Self { index, pack_bytes })
     }
+
+    fn find(&self, content: &ContentId) -> Result<Option<Stored>, IndexError> {
+        self.index.index().find_with(content, |_, record| {
+            let pack_bytes = self.pack_bytes.get(record.pack() as usize).copied().unwrap_or(0);
+            let is_sound = !record.is_deleted() && record.end() <= u64::from(pack_bytes);
+            Stored { is_sound, timestamp_seconds: u64::from(record.timestamp_seconds()) }
+        })
+    }
+}
+
+/// What the index says of a content.
+struct Stored {
+    /// It counts as there: not deleted, and its pack is there and long enough to hold it.
+    is_sound: bool,
+    timestamp_seconds: u64,
 }
 
 /// Whether a content must be written.
@@ -89,18 +118,8 @@ impl Repository {
     /// # Errors
     /// When the store fails, or part of the index is damaged.
     pub async fn begin(&self) -> Result<Session<'_>, WriteError> {
-        let mut pack_bytes = HashMap::new();
-        for kind in [PackKind::Data, PackKind::Metadata] {
-            let mut listing = self.storage().list(&kind.prefix().to_string());
-            while let Some(object) = listing
-                .try_next()
-                .await
-                .map_err(|source| WriteError::Storage { operation: "list packs".to_owned(), source })?
-            {
-                pack_bytes.insert(PackId::new(object.key.as_str()), object.size_bytes);
-            }
-        }
-        self.begin_over(pack_bytes)
+        let existing = Existing::list(self).await?;
+        self.begin_over(existing)
     }
 
     /// Begins to write without a look at the packs: no content counts as there already. For what is moved or marked.
@@ -108,10 +127,10 @@ impl Repository {
     /// # Errors
     /// When part of the index is damaged.
     pub fn begin_moving(&self) -> Result<Session<'_>, WriteError> {
-        self.begin_over(HashMap::new())
+        self.begin_over(Existing { index: self.index(), pack_bytes: Vec::new() })
     }
 
-    fn begin_over(&self, pack_bytes: HashMap<PackId, u64>) -> Result<Session<'_>, WriteError> {
+    fn begin_over(&self, existing: Existing) -> Result<Session<'_>, WriteError> {
         if let Some(detail) = self.damage().into_iter().next() {
             return Err(WriteError::DamagedIndex { detail });
         }
@@ -123,12 +142,13 @@ impl Repository {
             id,
             started,
             marker: OnceCell::new(),
-            existing: Existing { index: self.index(), pack_bytes },
-            known: Mutex::new(HashSet::new()),
+            existing,
+            known: Mutex::new(NewContents::new(self.scratch())),
             sealing: InFlight::new(),
             uploading: InFlight::new(),
             durable: Mutex::new(Vec::new()),
             looked: Mutex::new(started),
+            flushing: tokio::sync::Mutex::new(()),
         })
     }
 }
@@ -149,9 +169,8 @@ impl Session<'_> {
     /// # Errors
     /// When the index cannot be searched.
     pub fn has(&self, content: &ContentId) -> Result<bool, WriteError> {
-        let stored = self.existing.index.index().find(content)?;
-        Ok(stored.is_some_and(|entry| !entry.deleted && self.existing.is_sound(&entry))
-            || lock(&self.known).contains(content))
+        let stored = self.existing.find(content)?;
+        Ok(stored.is_some_and(|stored| stored.is_sound) || lock(&self.known).contains(content)?)
     }
 
     /// Asks whether a content must be written; the one who is told [`Reservation::New`] must do it or give the session up.
@@ -159,14 +178,11 @@ impl Session<'_> {
     /// # Errors
     /// When the index cannot be searched.
     pub fn reserve(&self, content: &ContentId) -> Result<Reservation, WriteError> {
-        let stored = self.existing.index.index().find(content)?;
-        if stored.as_ref().is_some_and(|entry| !entry.deleted && self.existing.is_sound(entry)) {
+        let stored = self.existing.find(content)?;
+        if stored.as_ref().is_some_and(|stored| stored.is_sound) || !lock(&self.known).insert(content)? {
             return Ok(Reservation::Known);
         }
-        if !lock(&self.known).insert(*content) {
-            return Ok(Reservation::Known);
-        }
-        let replaces = stored.map(|entry| entry.timestamp_seconds);
+        let replaces = stored.map(|stored| stored.timestamp_seconds);
         Ok(Reservation::New { replaces, ticket: self.sealing.begin() })
     }
 
@@ -184,7 +200,8 @@ impl Session<'_> {
         &self.id
     }
 
-    /// Puts a pack into the store, after the session's marker. Its entries wait for the next flush. Gives the pack's
+    /// Puts a pack into the store, after the session's marker. Its entries wait for the next flush, which is now if many
+    /// wait. Gives the pack's
     /// memory back for the next one.
     ///
     /// # Errors
@@ -197,8 +214,15 @@ impl Session<'_> {
             .put_blob(&ObjectKey::new(pack.id.as_str()), body.clone(), PutMode::Replace)
             .await
             .map_err(|source| WriteError::Storage { operation: format!("upload pack {}", pack.id), source })?;
-        lock(&self.durable).extend(pack.entries);
+        let is_much = {
+            let mut durable = lock(&self.durable);
+            durable.extend(pack.entries);
+            durable.len() >= DURABLE_ENTRIES_MAX
+        };
         pack.ticket.end();
+        if is_much {
+            self.flush().await?;
+        }
         Ok(Vec::from(body))
     }
 
@@ -241,12 +265,22 @@ impl Session<'_> {
     /// # Errors
     /// When the store fails, or holds another repository by now. What was published before stays.
     pub async fn flush(&self) -> Result<(), WriteError> {
+        let _one_at_a_time = self.flushing.lock().await;
         let mut entries = std::mem::take(&mut *lock(&self.durable));
         if entries.is_empty() {
             return Ok(());
         }
-        self.repository.refuse_changes().await?;
         entries.sort_by_key(|entry| entry.content);
+        let published = self.write_entries(&entries).await;
+        if published.is_err() {
+            // Whoever comes next must not take them for published.
+            lock(&self.durable).append(&mut entries);
+        }
+        published
+    }
+
+    async fn write_entries(&self, entries: &[IndexEntry]) -> Result<(), WriteError> {
+        self.repository.refuse_changes().await?;
         let version = self.repository.index_version();
         let files: Vec<Vec<u8>> =
             entries.chunks(INDEX_ENTRIES_MAX).map(|entries| index::write(version, entries)).collect();

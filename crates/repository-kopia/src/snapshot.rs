@@ -14,6 +14,15 @@ use crate::error::ReadError;
 use crate::json::null_is_default;
 use crate::manifest::Manifest;
 
+/// Snapshots, and what stood in the way of knowing them all.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Ascending by start.
+    pub snapshots: Vec<Snapshot>,
+    /// Records that could not be read. Unless this is empty, there may be more snapshots than are listed.
+    pub damage: Vec<ReadError>,
+}
+
 /// Value of the label `type`.
 pub(crate) const TYPE: &str = "snapshot";
 

@@ -3,8 +3,6 @@
 //! Two losses are invisible to anyone who only follows references: an index blob that is gone takes its contents and
 //! snapshots with it in silence, and a pack that is gone is noticed when it is needed. Listing all packs finds both.
 
-use std::collections::HashMap;
-
 use futures::TryStreamExt as _;
 use repository::{ContentId, PackId};
 use storage::ObjectKey;
@@ -12,16 +10,17 @@ use storage::ObjectKey;
 use crate::blob::session_of;
 use crate::error::IndexError;
 use crate::index::IndexEntry;
-use crate::pack::{PackKind, Postamble};
+use crate::pack::Postamble;
+use crate::pack_sizes::{PackSet, PackSizes};
 use crate::repository::Repository;
 
 /// A postamble with the longest hash is shorter, in bytes.
 const TAIL_BYTES: u64 = 8192;
 
 /// All packs there are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Survey {
-    pack_bytes: HashMap<PackId, u64>,
+    packs: PackSizes,
     /// Packs that hold contents which no index lists although their session has ended: an index blob was lost.
     pub lost_to_the_index: Vec<LostPack>,
     /// Packs that no index names, and that do not say what is in them: contents may have been lost to the index.
@@ -54,9 +53,9 @@ impl Survey {
     /// Why a content cannot be where its entry says, if it cannot.
     pub fn problem(&self, entry: &IndexEntry) -> Option<String> {
         let pack = &entry.location.pack;
-        match self.pack_bytes.get(pack) {
+        match self.packs.get(pack) {
             None => Some(format!("pack {pack} is missing")),
-            Some(bytes) if entry.location.end() > *bytes => {
+            Some(bytes) if entry.location.end() > bytes => {
                 Some(format!("pack {pack} is cut off: {bytes} bytes, {} needed", entry.location.end()))
             }
             Some(_) => None,
@@ -65,7 +64,7 @@ impl Survey {
 
     /// How many packs there are.
     pub fn pack_count(&self) -> usize {
-        self.pack_bytes.len()
+        self.packs.len()
     }
 }
 
@@ -76,26 +75,22 @@ impl Repository {
     /// When the store fails.
     pub async fn survey(&self) -> Result<Survey, IndexError> {
         let failed = |source| IndexError::Storage { operation: "list packs".to_owned(), source };
-        let mut survey = Survey::default();
-        for kind in [PackKind::Data, PackKind::Metadata] {
-            let mut listing = self.storage().list(&kind.prefix().to_string());
-            while let Some(object) = listing.try_next().await.map_err(failed)? {
-                survey.pack_bytes.insert(PackId::new(object.key.as_str()), object.size_bytes);
+        let view = self.index();
+        let named = PackSet::new(view.index().packs())?;
+        let mut unnamed = Vec::new();
+        let packs = PackSizes::list(&**self.storage(), |pack, bytes| {
+            if !named.contains(pack) {
+                unnamed.push((pack.clone(), bytes));
             }
-        }
+        })
+        .await?;
+        drop(named);
+        let mut survey = Survey { packs, lost_to_the_index: Vec::new(), unreadable: Vec::new(), unfinished_count: 0 };
         let mut sessions = Vec::new();
         let mut markers = self.storage().list("s");
         while let Some(marker) = markers.try_next().await.map_err(failed)? {
             sessions.extend(session_of(marker.key.as_str()).map(str::to_owned));
         }
-        let view = self.index();
-        let named: std::collections::HashSet<&PackId> = view.index().packs().iter().collect();
-        let unnamed: Vec<(PackId, u64)> = survey
-            .pack_bytes
-            .iter()
-            .filter(|(pack, _)| !named.contains(pack))
-            .map(|(pack, bytes)| (pack.clone(), *bytes))
-            .collect();
         for (pack, bytes) in unnamed {
             if session_of(pack.as_str()).is_some_and(|session| sessions.iter().any(|open| open == session)) {
                 survey.unfinished_count += 1;

@@ -64,6 +64,13 @@ impl ContentId {
         out.extend_from_slice(self.hash());
     }
 
+    /// The binary form of index files, written into `buffer`.
+    pub fn key_in<'a>(&self, buffer: &'a mut [u8; 1 + HASH_BYTES_MAX]) -> &'a [u8] {
+        buffer[0] = self.prefix;
+        buffer[1..].copy_from_slice(&self.hash);
+        &buffer[..self.key_length()]
+    }
+
     /// Length of the binary form in bytes.
     pub fn key_length(&self) -> usize {
         1 + usize::from(self.length)

@@ -16,7 +16,7 @@ use engine::{Cancel, Limits, Meter, Run};
 use jiff::{Timestamp, ToSpan as _};
 use mover::Environment;
 use repository::{Clock, Snapshot};
-use repository_kopia::{Client, Password, Repository};
+use repository_kopia::{Client, OpenOptions, Password, Repository};
 use storage::layer::meter::MeterStorage;
 use storage::{Address, Credentials, Storage};
 use tempfile::TempDir;
@@ -91,6 +91,7 @@ impl World {
             calls,
             clock: Arc::new(StoreClock(self.store.clone())),
             thresholds: Thresholds::default(),
+            index: OpenOptions::default(),
         }
     }
 

@@ -72,7 +72,8 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let open_store = open_store(&calls, shared, &runner);
     let environment = Environment::from_env(&variable, open_store, calls, Arc::new(SystemClock));
     let report = match environment {
-        Ok(environment) => {
+        Ok(mut environment) => {
+            environment.index.cache_directory = store::index_directory(shared, store::Cache::Use);
             let progress = Progress::show(shared, &runner);
             let report = ::mover::run(&task, &environment, &runner.run);
             drop(progress);

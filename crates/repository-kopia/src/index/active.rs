@@ -1,5 +1,7 @@
 //! Which index blobs count: those of the epochs, or in repositories without epochs all that no compaction replaced.
 
+use std::collections::HashSet;
+
 use storage::{Object, ObjectKey, Storage};
 
 use super::legacy;
@@ -20,7 +22,7 @@ pub(crate) enum IndexSets {
 pub(crate) struct Active {
     /// Without epochs: write epoch 0 and no deletion watermark.
     pub(crate) view: View,
-    pub(crate) keys: Vec<ObjectKey>,
+    pub(crate) blobs: Vec<Object>,
     /// Compaction logs that could not be read: more blobs than necessary count for them.
     pub(crate) damage: Vec<IndexError>,
 }
@@ -28,13 +30,16 @@ pub(crate) struct Active {
 pub(crate) async fn active(storage: &dyn Storage, crypto: &Crypto, sets: IndexSets) -> Result<Active, IndexError> {
     match sets {
         IndexSets::Epochs => {
-            let view = read_view(storage).await?;
-            let keys = view.complete_index();
-            Ok(Active { view, keys, damage: Vec::new() })
+            let mut blobs = list(storage, "x").await?;
+            let view = View::new(&blobs);
+            let keys: HashSet<ObjectKey> = view.complete_index().into_iter().collect();
+            blobs.retain(|blob| keys.contains(&blob.key));
+            Ok(Active { view, blobs, damage: Vec::new() })
         }
         IndexSets::Legacy => {
             let set = legacy::read(storage, crypto).await?;
-            Ok(Active { view: View::default(), keys: set.active(), damage: set.damage })
+            let blobs = set.active().cloned().collect();
+            Ok(Active { view: View::default(), blobs, damage: set.damage })
         }
     }
 }

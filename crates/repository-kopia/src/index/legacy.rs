@@ -61,11 +61,7 @@ pub(crate) struct LegacySet {
 
 impl LegacySet {
     /// The blobs that count: all but the inputs of compactions whose outputs are all there.
-    pub(crate) fn active(&self) -> Vec<ObjectKey> {
-        self.active_blobs().map(|blob| blob.key.clone()).collect()
-    }
-
-    pub(crate) fn active_blobs(&self) -> impl Iterator<Item = &Object> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = &Object> {
         let listed: HashSet<&str> = self.blobs.iter().map(|blob| blob.key.as_str()).collect();
         let is_there = |log: &&CompactionLog| log.output_metadata.iter().all(|blob| listed.contains(blob.id.as_str()));
         let finished = self.logs.iter().map(|(_, log)| log).filter(is_there);
@@ -145,7 +141,7 @@ mod tests {
             logs: logs.iter().map(log).collect(),
             damage: Vec::new(),
         };
-        let found: Vec<String> = set.active().iter().map(ToString::to_string).collect();
+        let found: Vec<String> = set.active().map(|blob| blob.key.to_string()).collect();
         assert_eq!(found.join(" "), active);
     }
 

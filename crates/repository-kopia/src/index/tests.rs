@@ -1,5 +1,6 @@
 use repository::PackId;
 
+use super::table::{Builder, Places};
 use super::writer::write_v2;
 use super::{IndexEntry, IndexFile, Location, MergedIndex, write};
 
@@ -90,6 +91,13 @@ fn an_index_cut_anywhere_is_an_error_or_whole() {
     }
 }
 
+fn merge(files: &[IndexFile], watermark: Option<u64>) -> MergedIndex {
+    let key_bytes = files[0].key(0).len();
+    let mut builder = Builder::new(Places::new("test", None, 4 << 20, 1 << 30), key_bytes);
+    files.iter().for_each(|file| builder.add(file).unwrap().unwrap());
+    MergedIndex::new(builder.finish(None, watermark).unwrap().table, None)
+}
+
 /// Merges single entries `(time, deleted, pack)` of one content and names the winner's pack.
 #[track_caller]
 fn check_merge(entries: &[(u64, bool, &str)], watermark: Option<u64>, winner: Option<&str>) {
@@ -100,7 +108,7 @@ fn check_merge(entries: &[(u64, bool, &str)], watermark: Option<u64>, winner: Op
         })
         .collect::<Result<_, _>>()
         .unwrap();
-    let merged = MergedIndex::merge(&files, watermark).unwrap();
+    let merged = merge(&files, watermark);
     let found = merged.find(&"aabbcc".parse().unwrap()).unwrap().map(|entry| entry.location.pack);
     assert_eq!(found.as_ref().map(PackId::as_str), winner);
 }
@@ -117,7 +125,7 @@ fn merging_follows_the_rules() {
 
 #[test]
 fn a_prefix_is_found_as_a_range() {
-    let merged = MergedIndex::merge(&[IndexFile::parse(write_v2(&vector())).unwrap()], None).unwrap();
+    let merged = merge(&[IndexFile::parse(write_v2(&vector())).unwrap()], None);
     assert_eq!(merged.iter().collect::<Result<Vec<_>, _>>().unwrap(), vector());
     assert_eq!(merged.with_prefix(b'k').collect::<Result<Vec<_>, _>>().unwrap(), vector()[2..3]);
     assert_eq!(merged.with_prefix(b'x').count(), 0);
@@ -126,7 +134,7 @@ fn a_prefix_is_found_as_a_range() {
 
 #[test]
 fn a_position_is_the_number_of_an_entry() {
-    let merged = MergedIndex::merge(&[IndexFile::parse(write_v2(&vector())).unwrap()], None).unwrap();
+    let merged = merge(&[IndexFile::parse(write_v2(&vector())).unwrap()], None);
     for (at, entry) in vector().into_iter().enumerate() {
         assert_eq!(merged.position(&entry.content).unwrap(), Some(at));
         assert_eq!(merged.entry(at).unwrap(), entry);

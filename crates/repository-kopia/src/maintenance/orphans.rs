@@ -4,7 +4,7 @@
 //! packs. A pack that no entry names then belongs to a session seen before, or was written after, and is too young to go; or
 //! it is garbage.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,7 @@ use super::error::MaintenanceError;
 use super::stats::TaskStats;
 use crate::blob::{self, SessionMarker, session_of};
 use crate::pack::PackKind;
+use crate::pack_sizes::PackSet;
 
 /// The packs of what began this soon after the cycle are too young by any measure.
 const CUTOFF_MARGIN: SignedDuration = SignedDuration::from_secs(1);
@@ -49,7 +50,7 @@ impl MaintenanceCycle<'_> {
             return Err(MaintenanceError::Damaged { count: self.repository.damage().len(), first });
         }
         let view = self.repository.index();
-        let referenced: HashSet<&PackId> = view.index().packs().iter().collect();
+        let referenced = PackSet::new(view.index().packs())?;
         let mut doomed = Vec::new();
         let (mut kept, mut gone) = ((0_u64, 0_u64), (0_u64, 0_u64));
         let kinds = [PackKind::Data, PackKind::Metadata].map(|kind| kind.prefix().to_string());

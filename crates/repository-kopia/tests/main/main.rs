@@ -3,6 +3,7 @@
 
 mod damaged;
 mod golden;
+mod index_tables;
 mod writing;
 
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ use testkit::{FaultStore, MemoryStore};
 use super::client;
 
 /// A clock that stands still: the memory store's time is set to the same.
-struct StandingClock;
+pub(crate) struct StandingClock;
 
 impl Clock for StandingClock {
     fn now(&self) -> jiff::Timestamp {
@@ -21,13 +21,13 @@ impl Clock for StandingClock {
     }
 }
 
-fn memory() -> Arc<MemoryStore> {
+pub(crate) fn memory() -> Arc<MemoryStore> {
     let store = MemoryStore::new();
     store.set_now(StandingClock.now());
     Arc::new(store)
 }
 
-async fn create(storage: Arc<dyn Storage>) -> Result<Repository, OpenError> {
+pub(crate) async fn create(storage: Arc<dyn Storage>) -> Result<Repository, OpenError> {
     let options = CreateOptions::default();
     Repository::create(storage, &Password::new("secret"), &options, client(), Arc::new(StandingClock)).await
 }
@@ -41,7 +41,7 @@ fn identity() -> Identity {
 }
 
 /// Writes one file's content and a snapshot whose root it is.
-async fn write(repository: &Repository, bytes: &[u8]) -> Result<SnapshotId, WriteError> {
+pub(crate) async fn write(repository: &Repository, bytes: &[u8]) -> Result<SnapshotId, WriteError> {
     let session = repository.begin().await?;
     let content = repository.content_id(PREFIX_DATA, bytes);
     let packer = session.packer();

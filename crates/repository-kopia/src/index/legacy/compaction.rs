@@ -190,7 +190,7 @@ impl Repository {
         done: &mut LegacyCompaction,
     ) -> Result<(), WriteError> {
         let set = self.legacy_set().await?;
-        let active: HashSet<ObjectKey> = set.active().into_iter().collect();
+        let active: HashSet<ObjectKey> = set.active().map(|blob| blob.key.clone()).collect();
         let mut left: HashSet<&str> = set.blobs.iter().map(|blob| blob.key.as_str()).collect();
         let mut finished = Vec::new();
         for (object, log) in settled(&set, now, settle) {
@@ -264,7 +264,7 @@ fn settled(set: &LegacySet, now: Timestamp, settle: SignedDuration) -> Vec<&(Obj
 
 /// Which blobs are worth merging: Kopia's rule.
 fn choose(set: &LegacySet, max_pack_bytes: u64, all: bool) -> Vec<&Object> {
-    let active: Vec<&Object> = set.active_blobs().collect();
+    let active: Vec<&Object> = set.active().collect();
     if all {
         return active;
     }
