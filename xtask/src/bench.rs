@@ -7,6 +7,8 @@
 
 mod contestant;
 mod data;
+mod delay;
+mod goals;
 mod measure;
 mod room;
 mod server;
@@ -17,11 +19,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use contestant::{Contestant, Store};
 use data::{Kind, State};
+use delay::Delay;
 use measure::Sample;
 use room::Room;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Fewer runs make a median of nothing; quick ones only prove that everything works.
 const RUNS_DEFAULT: usize = 5;
@@ -38,6 +41,9 @@ pub struct Options {
     /// Repositories in a local S3 server (versitygw) instead of a directory; counts the calls
     #[arg(long)]
     s3: bool,
+    /// With --s3: every call takes so many milliseconds longer, as to a store far away
+    #[arg(long, value_name = "N", requires = "s3")]
+    delay_ms: Option<u64>,
     /// Which data
     #[arg(long, value_enum, default_value = "all")]
     data: Wanted,
@@ -201,7 +207,11 @@ impl Bench<'_> {
             machine: table::machine()?,
             date: said_by(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?,
             versions: format!("{perennial}; kopia {}", version_of(&self.kopia)?),
-            store: if self.options.s3 { "S3 server on loopback" } else { "directory" },
+            store: match (self.options.s3, self.options.delay_ms) {
+                (false, _) => "directory".to_owned(),
+                (true, None) => "S3 server on loopback".to_owned(),
+                (true, Some(delay)) => format!("S3 server on loopback that answers {delay} ms late"),
+            },
             runs_count: self.runs_count(),
             quick: self.options.quick,
         })
@@ -223,8 +233,14 @@ impl Trial<'_> {
         let place = room.fresh("run")?;
         let server = self.bench.server_program.as_deref().map(|program| server::Server::start(program, &place));
         let server = server.transpose()?;
+        let delay = self.bench.options.delay_ms.map(Duration::from_millis);
+        let proxy = delay.zip(server.as_ref()).map(|(delay, server)| Delay::start(server.address(), delay));
+        let proxy = proxy.transpose()?;
         let store = match &server {
-            Some(server) => Store::S3 { endpoint: server.endpoint(), bucket: server::BUCKET },
+            Some(server) => {
+                let address = proxy.as_ref().map_or(server.address(), Delay::address);
+                Store::S3 { endpoint: address.to_string(), bucket: server::BUCKET }
+            }
             None => Store::Directory(place.join("repository")),
         };
         let repository = server.as_ref().map_or_else(|| place.join("repository"), server::Server::repository);
@@ -257,7 +273,7 @@ impl Trial<'_> {
         if self.run == self.bench.runs_count() {
             self.compare(&contestant.target())?;
         }
-        drop(server);
+        drop((proxy, server));
         std::fs::remove_dir_all(&place).with_context(|| format!("remove {}", place.display()))?;
         Ok(samples)
     }

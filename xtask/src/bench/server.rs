@@ -52,8 +52,8 @@ impl Server {
     }
 
     /// Host and port.
-    pub fn endpoint(&self) -> String {
-        self.address.to_string()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where the bucket's objects lie as files.

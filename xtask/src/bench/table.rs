@@ -1,6 +1,7 @@
 //! Medians and ratios, as a table for people and as numbers for programs.
 
 use super::data::Kind;
+use super::goals::{self, Medians, Place};
 use super::measure::Sample;
 use super::{Phase, Program, Settings, room};
 use anyhow::{Context, Result};
@@ -14,7 +15,7 @@ pub struct Head {
     pub machine: String,
     pub date: String,
     pub versions: String,
-    pub store: &'static str,
+    pub store: String,
     pub runs_count: usize,
     pub quick: bool,
 }
@@ -28,16 +29,6 @@ pub struct Report {
 
 /// One row: data, settings, phase.
 type Row = (Kind, Settings, Phase);
-
-/// Medians of one program in one row.
-#[derive(Clone, Copy)]
-struct Medians {
-    wall_s: f64,
-    cpu_s: f64,
-    peak_mib: f64,
-    repository_mib: f64,
-    s3_calls: Option<f64>,
-}
 
 impl Report {
     /// Prints the table, writes it beside the numbers.
@@ -62,7 +53,7 @@ impl Report {
             groups.entry(row).or_default().entry(sample.program).or_default().push(sample);
         }
         let medians = |programs: BTreeMap<Program, Vec<&Sample>>| {
-            programs.into_iter().map(|(program, samples)| (program, Medians::of(&samples))).collect()
+            programs.into_iter().map(|(program, samples)| (program, medians_of(&samples))).collect()
         };
         groups.into_iter().map(|(row, programs)| (row, medians(programs))).collect()
     }
@@ -98,7 +89,28 @@ impl Report {
                 column(|medians| medians.s3_calls, 0),
             );
         }
+        self.write_goals(&mut text);
         text
+    }
+
+    /// Which goals are missed; those of quick runs are not looked at.
+    fn write_goals(&self, text: &mut String) {
+        if self.head.quick || self.programs.len() < 2 {
+            return;
+        }
+        let mut missed = Vec::new();
+        for ((data, settings, phase), medians) in self.rows() {
+            let (Some(ours), Some(kopias)) = (medians.get(&Program::Perennial), medians.get(&Program::Kopia)) else {
+                continue;
+            };
+            let place = Place { data, settings, phase, is_bucket: ours.s3_calls.is_some() };
+            let row = format!("{}, {}, {}", data.name(), settings.name(), phase.name());
+            missed.extend(goals::missed(place, *ours, *kopias).into_iter().map(|what| format!("- {row}: {what}")));
+        }
+        let _ = match missed.is_empty() {
+            true => writeln!(text, "\nAll goals are met."),
+            false => writeln!(text, "\nGoals that are missed:\n\n{}", missed.join("\n")),
+        };
     }
 
     fn json(&self) -> Value {
@@ -124,18 +136,16 @@ impl Report {
     }
 }
 
-impl Medians {
-    fn of(samples: &[&Sample]) -> Self {
-        let median_of = |value: fn(&Sample) -> f64| median(samples.iter().map(|sample| value(sample)).collect());
-        let calls: Option<Vec<f64>> =
-            samples.iter().map(|sample| sample.s3_calls_count.map(|count| count as f64)).collect();
-        Self {
-            wall_s: median_of(|sample| sample.measured.wall.as_secs_f64()),
-            cpu_s: median_of(|sample| sample.measured.cpu.as_secs_f64()),
-            peak_mib: median_of(|sample| mebibytes(sample.measured.peak_bytes)),
-            repository_mib: median_of(|sample| mebibytes(sample.repository_bytes)),
-            s3_calls: calls.map(median),
-        }
+fn medians_of(samples: &[&Sample]) -> Medians {
+    let median_of = |value: fn(&Sample) -> f64| median(samples.iter().map(|sample| value(sample)).collect());
+    let calls: Option<Vec<f64>> =
+        samples.iter().map(|sample| sample.s3_calls_count.map(|count| count as f64)).collect();
+    Medians {
+        wall_s: median_of(|sample| sample.measured.wall.as_secs_f64()),
+        cpu_s: median_of(|sample| sample.measured.cpu.as_secs_f64()),
+        peak_mib: median_of(|sample| mebibytes(sample.measured.peak_bytes)),
+        repository_mib: median_of(|sample| mebibytes(sample.repository_bytes)),
+        s3_calls: calls.map(median),
     }
 }
 
@@ -222,7 +232,7 @@ mod tests {
             machine: "m".into(),
             date: "d".into(),
             versions: "v".into(),
-            store: "directory",
+            store: "directory".into(),
             runs_count: 3,
             quick: false,
         };
@@ -231,6 +241,9 @@ mod tests {
         let row = "| small files | no compression | first backup | 1.00 / 2.00 = 0.50 | 1.00 / 1.00 = 1.00 | \
                    1 / 1 = 1.00 | 3.0 / 3.0 = 1.00 | – |";
         assert!(markdown.contains(row), "{markdown}");
+        let missed =
+            "Goals that are missed:\n\n- small files, no compression, first backup: processor time 1.00 instead";
+        assert!(markdown.contains(missed), "{markdown}");
         assert_eq!(report.json()["samples"].as_array().map(Vec::len), Some(4));
     }
 
