@@ -115,6 +115,18 @@ impl ContentCipher {
         seal(&self.content_key(iv)?, nonce, iv, plaintext, out)
     }
 
+    /// [`ContentCipher::seal`] of what `fill` appends to `out`, encrypted where it lies: no copy of it is made.
+    ///
+    /// The errors of `fill`, or those of `seal`; `out` is then as it was.
+    pub fn seal_with<E: From<Error>>(
+        &self,
+        iv: &[u8],
+        out: &mut Vec<u8>,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        seal_with(&self.content_key(iv)?, random_from(&self.random)?, iv, out, fill)
+    }
+
     /// Opens sealed bytes in place and returns the plaintext, a part of `sealed`.
     ///
     /// [`Error::SealedTooShort`] under [`OVERHEAD_BYTES`]; [`Error::NotAuthentic`] for another master key, another iv or
@@ -156,20 +168,37 @@ fn seal(
     plaintext: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let start = out.len();
     out.reserve(plaintext.len() + OVERHEAD_BYTES);
+    seal_with(key, nonce, aad, out, |out| {
+        out.extend_from_slice(plaintext);
+        Ok(())
+    })
+}
+
+fn seal_with<E: From<Error>>(
+    key: &aead::LessSafeKey,
+    nonce: [u8; NONCE_BYTES],
+    aad: &[u8],
+    out: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let start = out.len();
     out.extend_from_slice(&nonce);
-    out.extend_from_slice(plaintext);
-    let in_place = &mut out[start + NONCE_BYTES..];
-    let nonce = aead::Nonce::assume_unique_for_key(nonce);
-    match key.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), in_place) {
+    let result = fill(out).and_then(|()| {
+        let plaintext = &mut out[start + NONCE_BYTES..];
+        let length_bytes = plaintext.len();
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        let tag = key.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), plaintext);
+        tag.map_err(|_| Error::PlaintextTooLong { length_bytes }.into())
+    });
+    match result {
         Ok(tag) => {
             out.extend_from_slice(tag.as_ref());
             Ok(())
         }
-        Err(_) => {
+        Err(error) => {
             out.truncate(start);
-            Err(Error::PlaintextTooLong { length_bytes: plaintext.len() })
+            Err(error)
         }
     }
 }

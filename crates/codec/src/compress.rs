@@ -123,6 +123,30 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.header_id() == id)
     }
 
+    /// The reference implementation's level nearest to what Kopia's makes of the name; none for other families.
+    fn zstd_level(self) -> Option<i32> {
+        match self {
+            Self::ZstdFastest => Some(1),
+            Self::Zstd => Some(3),
+            Self::ZstdBetter => Some(7),
+            Self::ZstdBest => Some(15),
+            Self::Gzip
+            | Self::GzipBestSpeed
+            | Self::GzipBestCompression
+            | Self::S2Default
+            | Self::S2Better
+            | Self::S2Parallel4
+            | Self::S2Parallel8
+            | Self::Pgzip
+            | Self::PgzipBestSpeed
+            | Self::PgzipBestCompression
+            | Self::Lz4
+            | Self::Deflate
+            | Self::DeflateBestSpeed
+            | Self::DeflateBestCompression => None,
+        }
+    }
+
     /// Whether [`Compressor::compress`] takes it: all but `lz4`.
     pub fn writable(&self) -> bool {
         !matches!(self, Self::Lz4)
@@ -157,6 +181,22 @@ impl Compressor {
         result
     }
 
+    /// [`Compressor::compress`] of `parts`, one after the other, as one input.
+    pub fn compress_parts(&mut self, algorithm: Algorithm, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        let level = match (algorithm.zstd_level(), parts) {
+            (_, [whole]) => return self.compress(algorithm, whole, out),
+            (None, _) => return self.compress(algorithm, &parts.concat(), out),
+            (Some(level), _) => level,
+        };
+        let start = out.len();
+        out.extend_from_slice(&algorithm.header_id().to_be_bytes());
+        self.zstd.compress_parts(level, parts, out).map_err(|reason| {
+            out.truncate(start);
+            let length_bytes = parts.iter().map(|part| part.len()).sum();
+            Error::Compress { algorithm, length_bytes, reason }
+        })
+    }
+
     fn stream(&mut self, algorithm: Algorithm, input: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         let refused = |reason: String| Error::Compress { algorithm, length_bytes: input.len(), reason };
         match algorithm {
@@ -167,10 +207,10 @@ impl Compressor {
             Algorithm::GzipBestCompression | Algorithm::PgzipBestCompression => {
                 deflate::compress_gzip(9, input, out).map_err(refused)
             }
-            Algorithm::ZstdFastest => self.zstd.compress(1, input, out).map_err(refused),
-            Algorithm::Zstd => self.zstd.compress(3, input, out).map_err(refused),
-            Algorithm::ZstdBetter => self.zstd.compress(7, input, out).map_err(refused),
-            Algorithm::ZstdBest => self.zstd.compress(15, input, out).map_err(refused),
+            Algorithm::ZstdFastest | Algorithm::Zstd | Algorithm::ZstdBetter | Algorithm::ZstdBest => {
+                let level = algorithm.zstd_level().unwrap_or_default();
+                self.zstd.compress(level, input, out).map_err(refused)
+            }
             Algorithm::S2Default | Algorithm::S2Parallel4 | Algorithm::S2Parallel8 => {
                 self.s2.compress(input, out);
                 Ok(())
@@ -216,6 +256,21 @@ pub fn decompress(algorithm: Algorithm, input: &[u8], max_bytes: usize, out: &mu
     })
 }
 
+/// Whether `input`, header and stream, decompresses to `parts`, one after the other, and to nothing else.
+///
+/// Zstandard is compared while it is decompressed, so that no room for all of it is needed.
+pub fn decompresses_to(algorithm: Algorithm, input: &[u8], parts: &[&[u8]]) -> bool {
+    if algorithm.zstd_level().is_some() {
+        let Some((header, stream)) = input.split_first_chunk::<HEADER_BYTES>() else { return false };
+        return u32::from_be_bytes(*header) == algorithm.header_id() && zstd::decompresses_to(stream, parts);
+    }
+    let length_bytes = parts.iter().map(|part| part.len()).sum();
+    let mut out = Vec::with_capacity(length_bytes);
+    decompress(algorithm, input, length_bytes, &mut out).is_ok()
+        && out.len() == length_bytes
+        && starts_with_all(&mut parts.iter().copied(), &mut &[][..], &out)
+}
+
 fn decompress_stream(algorithm: Algorithm, stream: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
     match algorithm {
         Algorithm::Gzip
@@ -235,6 +290,25 @@ fn decompress_stream(algorithm: Algorithm, stream: &[u8], max_bytes: usize, out:
             deflate::decompress_raw(stream, max_bytes, out)
         }
     }
+}
+
+/// Whether `bytes` are what comes next: the rest of `part`, then of `parts`. Moves both on.
+fn starts_with_all<'a>(parts: &mut impl Iterator<Item = &'a [u8]>, part: &mut &'a [u8], bytes: &[u8]) -> bool {
+    let mut bytes = bytes;
+    while !bytes.is_empty() {
+        if part.is_empty() {
+            match parts.next() {
+                Some(next) => *part = next,
+                None => return false,
+            }
+        }
+        let length = part.len().min(bytes.len());
+        if part[..length] != bytes[..length] {
+            return false;
+        }
+        (*part, bytes) = (&part[length..], &bytes[length..]);
+    }
+    true
 }
 
 /// Why a stream was not decompressed; [`decompress`] adds which algorithm's.

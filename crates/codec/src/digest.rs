@@ -8,12 +8,15 @@
 mod blake2b;
 mod blake2s;
 mod blake3;
+mod hasher;
 mod hmac_sha2;
 mod hmac_sha3;
 
 use std::fmt;
 
 use crate::Error;
+
+pub use hasher::Hasher;
 
 /// Longest hash of any algorithm, in bytes (section 3.1).
 pub const OUTPUT_BYTES_MAX: usize = 32;

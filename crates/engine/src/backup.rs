@@ -1,14 +1,14 @@
 //! Files into the repository.
 //!
 //! ```text
-//!          entries            batches of chunks          full packs
-//! walk ───────────────▶ chunk ─────────────────▶ seal ───────────────▶ upload
-//!  │ └ reuse              │ read, split           │ hash, dedup,         │ store
-//!  │   unchanged files    │                       │ compress, encrypt,   │
-//!  │                      │                       │ fill packs           ▼
-//!  └──────────────────────┴───────────▶ tree ◀────┘                    commit
-//!    listings, unchanged, failed         finished directories,          index, then snapshot:
-//!                                        deepest first                  the last write makes it visible
+//!       entries       chunks        names                  full packs
+//! walk ─────────▶ chunk ─────▶ hash ─────▶ seal ──────────────────────▶ upload
+//!  │ └ reuse        │ read, split           │ dedup, compress,            │ store
+//!  │   unchanged    │                       │ encrypt, fill packs         │
+//!  │   files        │                       │                             ▼
+//!  └────────────────┴───────────▶ tree ◀────┘                          commit
+//!    listings, unchanged, failed   finished directories,                 index, then snapshot:
+//!                                  deepest first                         the last write makes it visible
 //! ```
 //! While it goes on, `checkpoint` publishes what is finished every 45 minutes.
 //!
@@ -25,6 +25,8 @@ mod side;
 mod reuse;
 
 mod chunk;
+
+mod hash;
 
 mod seal;
 
@@ -48,19 +50,21 @@ use repository_kopia::{CompressionChoice, Policy, Repository};
 pub use error::BackupError;
 
 use crate::lane;
-use crate::limits::{BATCH_BYTES, CHUNK_BYTES};
+use crate::limits::CHUNK_BYTES;
 use crate::pool::Pool;
 use crate::run::Run;
 use crate::shortfall::Shortfalls;
 
 /// Files waiting to be read.
 const FILES_WAITING: usize = 256;
-/// Batches waiting to be hashed, beyond those that the pools allow.
+/// Batches of chunks waiting to be hashed. Those that are hashed do not wait: they would keep memory from hashing.
 const BATCHES_WAITING: usize = 2;
-/// Messages waiting for the tree.
-const FINISHED_WAITING: usize = 1024;
-/// Small batches of files in use at the same time, per thread.
-const BATCHES_PER_THREAD: usize = 3;
+/// Messages waiting for the tree; one may hold some dozens of entries.
+const FINISHED_WAITING: usize = 128;
+/// What compression and encryption may add to a longest piece.
+const SCRATCH_EXTRA_BYTES: usize = 128 << 10;
+/// Threads that read and seal, for each one that hashes: hashing side by side is that much faster.
+const THREADS_PER_HASHING_THREAD: usize = 3;
 
 /// What to back up as.
 #[derive(Clone, Debug)]
@@ -123,37 +127,55 @@ pub fn backup(
     let source = walk::Source::open(path, policy, policies_below)?;
     let splitter = source.splitter(repository);
     let next_directory = AtomicU64::new(0);
+    let frontier = walk::Walk::frontier(&source, &parents);
 
     let limits = &run.limits;
     let threads = limits.threads;
-    let chunk_bytes = splitter.max_piece_bytes().max(CHUNK_BYTES.min(BATCH_BYTES));
-    let chunk_pool = Pool::new(limits.chunks, chunk_bytes);
-    let batch_pool = Pool::new(threads * BATCHES_PER_THREAD, BATCH_BYTES);
+    let hashing_threads = match repository.hash_lanes() {
+        1 => threads,
+        _ => threads.div_ceil(THREADS_PER_HASHING_THREAD),
+    };
+    // Sealing without compression is quick, so that half of the threads may do it to long contents at the same time.
+    let sealing_long = if source.compresses() { threads } else { threads.div_ceil(2) };
+    let scratches = Pool::new(sealing_long, splitter.max_piece_bytes() + SCRATCH_EXTRA_BYTES);
+    let read_bytes = (limits.chunks + threads - sealing_long) * CHUNK_BYTES;
+    let memory = chunk::Memory::new(read_bytes, threads, splitter);
 
+    let (memory, scratches) = (&memory, &scratches);
     let finished = lane::scope(|lanes| {
         let (to_chunk, files) = lane::channel(FILES_WAITING);
-        let (to_seal, batches) = lane::channel(BATCHES_WAITING);
+        let (to_hash, chunks) = lane::channel(BATCHES_WAITING);
+        let (to_seal, hashed) = lane::channel(0);
         let (to_tree, finished) = lane::channel(FINISHED_WAITING);
         let (to_upload, packs) = lane::channel(0);
-        let (spent, buffers) = lane::channel(limits.uploads + 2);
-        let seal = seal::Seal { session: &session, packer: &packer, to_upload, buffers, meter: &run.meter };
+        let (spent, buffers) = lane::channel(limits.uploads);
+        let seal = seal::Seal { session: &session, packer: &packer, to_upload, buffers, scratches, meter: &run.meter };
 
         for _ in 0..limits.uploads {
             let (packs, spent, session) = (packs.clone(), spent.clone(), &session);
             lanes.spawn("upload", move || upload::run(&packs, &spent, session, run));
         }
         for _ in 0..threads {
-            let (batches, sealed, seal) = (batches.clone(), to_tree.clone(), seal.clone());
-            lanes.spawn("seal", move || seal::run(&batches, &sealed, &seal));
-            let (files, to_seal, to_tree) = (files.clone(), to_seal.clone(), to_tree.clone());
-            let pools = chunk::Pools { chunks: &chunk_pool, batches: &batch_pool };
-            lanes.spawn("chunk", move || chunk::run(&files, &to_seal, &to_tree, splitter, pools, run));
+            let (hashed, sealed, seal) = (hashed.clone(), to_tree.clone(), seal.clone());
+            lanes.spawn("seal", move || seal::run(&hashed, &sealed, &seal));
+            let (files, to_hash, to_tree) = (files.clone(), to_hash.clone(), to_tree.clone());
+            lanes.spawn("chunk", move || chunk::run(&files, &to_hash, &to_tree, splitter, memory, run));
         }
-        drop((files, batches, to_seal, packs, spent));
-        let (source, session, parents) = (&source, &session, &parents);
-        lanes.spawn("walk", move || {
-            walk::Walk::new(source, session, run, to_chunk, to_tree, &next_directory).run(parents)
-        });
+        for _ in 0..hashing_threads {
+            let (chunks, to_seal, is_alone) = (chunks.clone(), to_seal.clone(), hashing_threads == 1);
+            let hashing = hash::Hashing { repository, to_seal, segments: &memory.segments, is_alone };
+            lanes.spawn("hash", move || hash::run(&chunks, &hashing));
+        }
+        drop((files, chunks, hashed, to_hash, to_seal, packs, spent));
+        let (source, session, frontier) = (&source, &session, &frontier);
+        let (file_systems, next_directory) = (source.file_systems(), &next_directory);
+        for _ in 0..threads {
+            let (to_chunk, to_tree) = (to_chunk.clone(), to_tree.clone());
+            let side = side::SideReader::new(file_systems.clone());
+            let walk = walk::Walk { source, session, run, to_chunk, to_tree, next_directory, side };
+            lanes.spawn("walk", move || walk.run(frontier));
+        }
+        drop((to_chunk, to_tree));
         let last = session.started();
         let checkpoints = checkpoint::Checkpoints { session, packer: &packer, options, run, last, made: Vec::new() };
         tree::run(&finished, &seal, source, checkpoints)

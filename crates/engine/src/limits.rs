@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 /// Bytes that one large chunk may take: no splitter in common use makes longer pieces by default.
 pub(crate) const CHUNK_BYTES: usize = 8 << 20;
-/// Small files travel together in batches of about so many bytes.
-pub(crate) const BATCH_BYTES: usize = 1 << 20;
+/// Files are read into segments of so many bytes: short enough to stay in the cache while they are cut.
+pub(crate) const SEGMENT_BYTES: usize = 256 << 10;
 
 /// How much a run may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Limits {
 
     /// Divides `memory_bytes` among buffers; more memory means more in flight.
     ///
-    /// 96 MiB give three chunks and one upload, which keeps two cores and a local store busy.
+    /// 96 MiB give two threads, three chunks and one upload, which keeps two cores and a local store busy.
     pub fn for_memory(memory_bytes: u64, threads: NonZeroUsize) -> Self {
         const MIB: u64 = 1 << 20;
         let spare = memory_bytes.saturating_sub(Self::LEAST_BYTES) / MIB;

@@ -59,6 +59,11 @@ impl Crypto {
         ids.extend(hashes.iter().map(|hash| id(hash).expect("every hash of the format fits an id")));
     }
 
+    /// How many contents are hashed side by side at little more than the price of one.
+    pub(crate) fn hash_lanes(&self) -> usize {
+        self.hash.lanes()
+    }
+
     /// The hash of a whole blob's plaintext.
     pub(crate) fn hash(&self, bytes: &[u8]) -> digest::Digest {
         self.hash.hash(bytes)
@@ -66,9 +71,22 @@ impl Crypto {
 
     /// Encrypts `plain` and appends the result, with parity where the repository wants it.
     pub(crate) fn seal(&self, iv: &[u8], plain: &[u8], out: &mut Vec<u8>) -> Result<(), codec::Error> {
-        let Some(correction) = &self.correction else { return self.cipher.seal(iv, plain, out) };
-        let mut sealed = Vec::with_capacity(plain.len() + cipher::OVERHEAD_BYTES);
-        self.cipher.seal(iv, plain, &mut sealed)?;
+        self.seal_with(iv, out, |out| {
+            out.extend_from_slice(plain);
+            Ok(())
+        })
+    }
+
+    /// [`Crypto::seal`] of what `fill` appends, encrypted where it lies.
+    fn seal_with(
+        &self,
+        iv: &[u8],
+        out: &mut Vec<u8>,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), codec::Error>,
+    ) -> Result<(), codec::Error> {
+        let Some(correction) = &self.correction else { return self.cipher.seal_with(iv, out, fill) };
+        let mut sealed = Vec::new();
+        self.cipher.seal_with(iv, &mut sealed, fill)?;
         correction.encode(&sealed, out)
     }
 
@@ -153,15 +171,15 @@ pub struct Sealed {
 pub struct Sealer<'a> {
     crypto: &'a Crypto,
     compressor: Compressor,
-    compressed: Vec<u8>,
 }
 
 impl<'a> Sealer<'a> {
     pub(crate) fn new(crypto: &'a Crypto) -> Self {
-        Self { crypto, compressor: Compressor::new(), compressed: Vec::new() }
+        Self { crypto, compressor: Compressor::new() }
     }
 
-    /// Seals `bytes` and hands the result to `take`, then opens it again and compares.
+    /// Seals the content that is `parts`, one after the other, and hands the result to `take`, then opens it again and
+    /// compares.
     ///
     /// A compressor is used only where it makes the content smaller. `scratch` is working memory to be used again. What
     /// `take` got may be written to a pack, but not to an index before this returns without an error.
@@ -171,36 +189,44 @@ impl<'a> Sealer<'a> {
     pub fn seal<T>(
         &mut self,
         content: ContentId,
-        bytes: &[u8],
+        parts: &[&[u8]],
         compression: Option<compress::Algorithm>,
         scratch: &mut Vec<u8>,
         take: impl FnOnce(Sealed, &[u8]) -> T,
     ) -> Result<T, WriteError> {
         let failed = |source| WriteError::Seal { content, source };
-        if bytes.len() as u64 >= CONTENT_LIMIT_BYTES {
-            return Err(WriteError::TooLong { content, length_bytes: bytes.len() as u64 });
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length as u64 >= CONTENT_LIMIT_BYTES {
+            return Err(WriteError::TooLong { content, length_bytes: length as u64 });
         }
-        self.compressed.clear();
-        let compression = compression.filter(|_| self.crypto.compresses);
-        if let Some(algorithm) = compression {
-            self.compressor.compress(algorithm, bytes, &mut self.compressed).map_err(failed)?;
-        }
-        let used = compression.filter(|_| self.compressed.len() < bytes.len());
-        let payload = if used.is_some() { self.compressed.as_slice() } else { bytes };
+        let mut used = compression.filter(|_| self.crypto.compresses);
         scratch.clear();
-        self.crypto.seal(iv_of(content.hash()), payload, scratch).map_err(failed)?;
+        scratch.reserve_exact(length + cipher::OVERHEAD_BYTES);
+        let fill = |out: &mut Vec<u8>| {
+            let start = out.len();
+            if let Some(algorithm) = used {
+                self.compressor.compress_parts(algorithm, parts, out)?;
+            }
+            if used.is_none() || out.len() - start >= length {
+                used = None;
+                out.truncate(start);
+                parts.iter().for_each(|part| out.extend_from_slice(part));
+            }
+            Ok(())
+        };
+        self.crypto.seal_with(iv_of(content.hash()), scratch, fill).map_err(failed)?;
         let sealed = Sealed {
             content,
-            original_bytes: bytes.len() as u32,
+            original_bytes: length as u32,
             packed_bytes: scratch.len() as u32,
             compression: used.map_or(0, |algorithm| algorithm.header_id()),
         };
         let taken = take(sealed, scratch);
-        self.check(content, bytes, used, scratch)?;
+        self.check(content, parts, used, scratch)?;
         Ok(taken)
     }
 
-    /// A piece of a file as an object of its own: its compressor's header and stream. None where that is not smaller.
+    /// A piece of a file, given in parts, as an object of its own: its compressor's header and stream. None where that is not smaller.
     ///
     /// For repositories where [`Repository::compresses_objects`](crate::Repository::compresses_objects). `content` is the
     /// piece's own, for messages.
@@ -210,27 +236,25 @@ impl<'a> Sealer<'a> {
     pub fn compress_object(
         &mut self,
         content: ContentId,
-        bytes: &[u8],
+        parts: &[&[u8]],
         algorithm: compress::Algorithm,
     ) -> Result<Option<Vec<u8>>, WriteError> {
         let mut compressed = Vec::new();
         let failed = |source| WriteError::Seal { content, source };
-        self.compressor.compress(algorithm, bytes, &mut compressed).map_err(failed)?;
-        if compressed.len() >= bytes.len() {
+        self.compressor.compress_parts(algorithm, parts, &mut compressed).map_err(failed)?;
+        if compressed.len() >= parts.iter().map(|part| part.len()).sum() {
             return Ok(None);
         }
-        self.compressed.clear();
-        compress::decompress(algorithm, &compressed, bytes.len(), &mut self.compressed)
-            .ok()
-            .filter(|()| self.compressed == bytes)
-            .ok_or(WriteError::ReadsBackDifferently { content })?;
-        Ok(Some(compressed))
+        match compress::decompresses_to(algorithm, &compressed, parts) {
+            true => Ok(Some(compressed)),
+            false => Err(WriteError::ReadsBackDifferently { content }),
+        }
     }
 
     fn check(
-        &mut self,
+        &self,
         content: ContentId,
-        bytes: &[u8],
+        parts: &[&[u8]],
         compression: Option<compress::Algorithm>,
         sealed: &mut [u8],
     ) -> Result<(), WriteError> {
@@ -239,13 +263,45 @@ impl<'a> Sealer<'a> {
             return Err(differs);
         };
         let same = match compression {
-            None => payload == bytes,
-            Some(algorithm) => {
-                self.compressed.clear();
-                compress::decompress(algorithm, payload, bytes.len(), &mut self.compressed).is_ok()
-                    && self.compressed == bytes
-            }
+            None => is_joined(payload, parts),
+            Some(algorithm) => compress::decompresses_to(algorithm, payload, parts),
         };
         if same { Ok(()) } else { Err(differs) }
+    }
+}
+
+/// Whether `bytes` are `parts`, one after the other.
+fn is_joined(bytes: &[u8], parts: &[&[u8]]) -> bool {
+    let mut rest = bytes;
+    let all = parts.iter().all(|part| match rest.split_at_checked(part.len()) {
+        Some((start, end)) => {
+            rest = end;
+            start == *part
+        }
+        None => false,
+    });
+    all && rest.is_empty()
+}
+
+/// The id of a content whose bytes come in parts. Made by [`crate::Repository::content_hasher`].
+pub struct ContentHasher {
+    prefix: u8,
+    hasher: digest::Hasher,
+}
+
+impl ContentHasher {
+    pub(crate) fn new(crypto: &Crypto, prefix: u8) -> Self {
+        Self { prefix, hasher: crypto.hash.hasher() }
+    }
+
+    /// Feeds each content its own next part; several at a time cost little more than one.
+    pub fn update_many<'a>(pairs: impl Iterator<Item = (&'a mut Self, &'a [u8])>) {
+        digest::Hasher::update_many(pairs.map(|(content, part)| (&mut content.hasher, part)));
+    }
+
+    /// The id.
+    pub fn finish(self) -> ContentId {
+        let hash = self.hasher.finish();
+        ContentId::new(self.prefix, hash.as_bytes()).expect("every hash of the format fits an id")
     }
 }

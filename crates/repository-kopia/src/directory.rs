@@ -3,14 +3,17 @@
 //! Their bytes depend on the entries alone, so an unchanged directory has the same object id in every backup and from
 //! every program. Source: Kopia format, "Snapshots".
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use repository::{DataId, Directory, DirectorySide, Entry, EntryKind, FailedEntry, Summary};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::ReadError;
 use crate::json::{self, is_default, null_is_default};
 use crate::object::ObjectId;
 use crate::side::{self, DirectorySideJson, EntrySideJson};
+use crate::timestamp::{GoTime, Text};
 
 /// Marks a listing; anything else is none.
 const STREAM: &str = "kopia:directory";
@@ -18,37 +21,52 @@ const SETUID: u32 = 1 << 23;
 const SETGID: u32 = 1 << 22;
 const STICKY: u32 = 1 << 20;
 
-#[derive(Serialize, Deserialize)]
-struct DirectoryJson {
-    stream: String,
-    /// Must be there, if only as `null`: a directory whose entries are unknown is not an empty one.
-    #[serde(deserialize_with = "Option::deserialize")]
-    entries: Option<Vec<EntryJson>>,
-    #[serde(default)]
-    summary: Option<SummaryJson>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+/// A listing as it is written: entry by entry, so that a large one needs no second copy of all of them.
+#[derive(Serialize)]
+struct WrittenDirectory<'a> {
+    stream: &'a str,
+    #[serde(serialize_with = "write_entries")]
+    entries: &'a [Entry],
+    summary: SummaryJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
     perennial: Option<DirectorySideJson>,
 }
 
+/// A listing as it is read: each entry becomes what it means at once.
+#[derive(Deserialize)]
+struct ReadDirectory<'a> {
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    /// Must be there, if only as `null`: a directory whose entries are unknown is not an empty one.
+    #[serde(deserialize_with = "Option::deserialize")]
+    entries: Option<Vec<ReadEntry>>,
+    #[serde(default)]
+    summary: Option<SummaryJson>,
+    #[serde(default)]
+    perennial: Option<DirectorySideJson>,
+}
+
+struct ReadEntry(Entry);
+
 /// Kopia's `DirEntry`.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct EntryJson {
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    name: String,
-    #[serde(rename = "type", default, skip_serializing_if = "String::is_empty")]
-    kind: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    mode: String,
+pub(crate) struct EntryJson<'a> {
+    #[serde(default, borrow, skip_serializing_if = "str::is_empty")]
+    name: Cow<'a, str>,
+    #[serde(rename = "type", default, borrow, skip_serializing_if = "str::is_empty")]
+    kind: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    mode: Mode,
     #[serde(default, skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
     size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    mtime: Option<Timestamp>,
+    mtime: Option<GoTime>,
     #[serde(default, skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
     uid: u32,
     #[serde(default, skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
     gid: u32,
-    #[serde(default)]
-    obj: String,
+    #[serde(default, borrow)]
+    obj: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     summ: Option<SummaryJson>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +81,7 @@ struct SummaryJson {
     #[serde(default)]
     symlinks: u64,
     dirs: u64,
-    max_time: Timestamp,
+    max_time: GoTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incomplete: Option<String>,
     #[serde(default)]
@@ -82,44 +100,52 @@ struct FailedEntryJson {
 
 /// The bytes of a listing. `entries` stand in Kopia's order: directories first, each group by name.
 pub(crate) fn write(entries: &[Entry], summary: &Summary, side: &DirectorySide) -> Vec<u8> {
-    let entries: Vec<EntryJson> = entries.iter().map(EntryJson::from).collect();
-    json::to_line(&DirectoryJson {
-        stream: STREAM.to_owned(),
-        entries: (!entries.is_empty()).then_some(entries),
-        summary: Some(SummaryJson::from(summary)),
-        perennial: side::directory_to_json(side),
-    })
+    let (summary, perennial) = (SummaryJson::from(summary), side::directory_to_json(side));
+    json::to_line(&WrittenDirectory { stream: STREAM, entries, summary, perennial })
+}
+
+fn write_entries<S: Serializer>(entries: &&[Entry], serializer: S) -> Result<S::Ok, S::Error> {
+    match entries.is_empty() {
+        true => serializer.serialize_none(),
+        false => serializer.collect_seq(entries.iter().map(EntryJson::from)),
+    }
 }
 
 /// Reads a listing.
 pub(crate) fn read(object: &ObjectId, bytes: &[u8]) -> Result<Directory, ReadError> {
     let damaged = |detail: String| ReadError::Damaged { what: format!("directory {object}"), detail };
-    let parsed: DirectoryJson = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    let parsed: ReadDirectory<'_> = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
     if parsed.stream != STREAM {
         return Err(damaged(format!("it is a {:?}", parsed.stream)));
     }
-    let entries = parsed.entries.unwrap_or_default();
-    let entries = entries.into_iter().map(Entry::try_from).collect::<Result<_, _>>().map_err(damaged)?;
+    let entries = parsed.entries.unwrap_or_default().into_iter().map(|entry| entry.0).collect();
     let side = parsed.perennial.map(side::directory_from_json).transpose().map_err(damaged)?;
     Ok(Directory { entries, summary: parsed.summary.map(Summary::from), side: side.unwrap_or_default() })
 }
 
-impl From<&Entry> for EntryJson {
-    fn from(entry: &Entry) -> Self {
+impl<'de> Deserialize<'de> for ReadEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entry = EntryJson::deserialize(deserializer)?;
+        Entry::try_from(entry).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'a> From<&'a Entry> for EntryJson<'a> {
+    fn from(entry: &'a Entry) -> Self {
         let kind = match entry.kind {
             EntryKind::File => "f",
             EntryKind::Directory => "d",
             EntryKind::Symlink => "s",
         };
         Self {
-            name: entry.name.clone(),
-            kind: kind.to_owned(),
-            mode: write_mode(entry.mode),
+            name: Cow::Borrowed(&entry.name),
+            kind: Cow::Borrowed(kind),
+            mode: Mode(entry.mode),
             size: entry.size_bytes,
-            mtime: (entry.mtime != Timestamp::UNIX_EPOCH).then_some(entry.mtime),
+            mtime: (entry.mtime != Timestamp::UNIX_EPOCH).then_some(GoTime(entry.mtime)),
             uid: entry.uid,
             gid: entry.gid,
-            obj: entry.data.as_str().to_owned(),
+            obj: Cow::Borrowed(entry.data.as_str()),
             summ: entry.summary.as_ref().map(SummaryJson::from),
             perennial: entry
                 .side
@@ -130,25 +156,24 @@ impl From<&Entry> for EntryJson {
     }
 }
 
-impl TryFrom<EntryJson> for Entry {
+impl TryFrom<EntryJson<'_>> for Entry {
     type Error = String;
 
-    fn try_from(entry: EntryJson) -> Result<Self, String> {
-        let kind = match entry.kind.as_str() {
+    fn try_from(entry: EntryJson<'_>) -> Result<Self, String> {
+        let kind = match &*entry.kind {
             "f" => EntryKind::File,
             "d" => EntryKind::Directory,
             "s" => EntryKind::Symlink,
             other => return Err(format!("entry {:?} is of unknown type {other:?}", entry.name)),
         };
         check_name(entry.name.as_bytes())?;
-        let mode = read_mode(&entry.mode).ok_or_else(|| format!("{:?} is no mode", entry.mode))?;
         Ok(Self {
-            name: entry.name,
+            name: entry.name.into_owned(),
             kind,
-            mode,
+            mode: entry.mode.0,
             uid: entry.uid,
             gid: entry.gid,
-            mtime: entry.mtime.unwrap_or(Timestamp::UNIX_EPOCH),
+            mtime: entry.mtime.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             size_bytes: entry.size,
             data: DataId::new(entry.obj),
             summary: entry.summ.map(Summary::from),
@@ -165,10 +190,10 @@ pub(crate) fn check_name(name: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-impl EntryJson {
+impl EntryJson<'_> {
     /// The root entry of a snapshot may be named by a whole path, or `/`.
     pub(crate) fn into_root(mut self) -> Result<Entry, String> {
-        let name = std::mem::take(&mut self.name);
+        let name = std::mem::take(&mut self.name).into_owned();
         let mut entry = Entry::try_from(self)?;
         entry.name = name;
         Ok(entry)
@@ -182,7 +207,7 @@ impl From<&Summary> for SummaryJson {
             files: summary.file_count,
             symlinks: summary.symlink_count,
             dirs: summary.directory_count,
-            max_time: summary.max_time,
+            max_time: GoTime(summary.max_time),
             incomplete: summary.incomplete.clone(),
             num_failed: summary.failed_count,
             num_ignored_errors: summary.ignored_error_count,
@@ -202,7 +227,7 @@ impl From<SummaryJson> for Summary {
             file_count: summary.files,
             symlink_count: summary.symlinks,
             directory_count: summary.dirs,
-            max_time: summary.max_time,
+            max_time: summary.max_time.0,
             incomplete: summary.incomplete.filter(|reason| !reason.is_empty()),
             failed_count: summary.num_failed,
             ignored_error_count: summary.num_ignored_errors,
@@ -215,15 +240,26 @@ impl From<SummaryJson> for Summary {
     }
 }
 
-/// Go's spelling of mode bits: set-id and sticky bits are not where POSIX has them.
-fn write_mode(mode: u32) -> String {
-    let mut go = mode & 0o777;
-    for (posix, bit) in [(0o4000, SETUID), (0o2000, SETGID), (0o1000, STICKY)] {
-        if mode & posix != 0 {
-            go |= bit;
-        }
+/// Mode bits in Go's spelling: set-id and sticky bits are not where POSIX has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mode(u32);
+
+/// Where POSIX has a bit, and where Go has it.
+const MOVED_BITS: [(u32, u32); 3] = [(0o4000, SETUID), (0o2000, SETGID), (0o1000, STICKY)];
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let moved = MOVED_BITS.into_iter().filter(|(posix, _)| self.0 & posix != 0);
+        let go = moved.fold(self.0 & 0o777, |go, (_, bit)| go | bit);
+        serializer.collect_str(&format_args!("0{go:o}"))
     }
-    if go == 0 { String::new() } else { format!("0{go:o}") }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?.0;
+        read_mode(&text).map(Self).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no mode")))
+    }
 }
 
 fn read_mode(text: &str) -> Option<u32> {
@@ -234,18 +270,13 @@ fn read_mode(text: &str) -> Option<u32> {
         _ if text.starts_with('0') => u32::from_str_radix(text, 8).ok()?,
         _ => text.parse().ok()?,
     };
-    let mut mode = go & 0o777;
-    for (posix, bit) in [(0o4000, SETUID), (0o2000, SETGID), (0o1000, STICKY)] {
-        if go & bit != 0 {
-            mode |= posix;
-        }
-    }
-    Some(mode)
+    let moved = MOVED_BITS.into_iter().filter(|(_, bit)| go & bit != 0);
+    Some(moved.fold(go & 0o777, |mode, (posix, _)| mode | posix))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{read, read_mode, write, write_mode};
+    use super::{Mode, is_default, read, read_mode, write};
     use crate::object::ObjectId;
 
     /// Source: Kopia format, "JSON byte forms" vectors.
@@ -296,10 +327,12 @@ mod tests {
     #[test]
     fn modes_are_gos() {
         for (mode, text) in
-            [(0o644, "0644"), (0o4755, "040000755"), (0o2755, "020000755"), (0o1777, "04000777"), (0, "")]
+            [(0o644, "0644"), (0o4755, "040000755"), (0o2755, "020000755"), (0o1777, "04000777"), (0, "00")]
         {
-            assert_eq!(write_mode(mode), text);
+            assert_eq!(serde_json::to_string(&Mode(mode)).unwrap(), format!("{text:?}"));
             assert_eq!(read_mode(text), Some(mode));
         }
+        assert_eq!(read_mode(""), Some(0));
+        assert!(is_default(&Mode(0)), "it is left out");
     }
 }

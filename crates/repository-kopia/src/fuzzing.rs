@@ -100,7 +100,8 @@ pub fn content(bytes: &[u8]) {
     let Some((damage, plain)) = bytes.split_first_chunk::<4>() else { return };
     let crypto = crypto();
     let id = crypto.content_id(0, plain);
-    let sealed = Sealer::new(&crypto).seal(id, plain, None, &mut Vec::new(), |sealed, bytes| (sealed, bytes.to_vec()));
+    let sealed =
+        Sealer::new(&crypto).seal(id, &[plain], None, &mut Vec::new(), |sealed, bytes| (sealed, bytes.to_vec()));
     let Ok((sealed, mut stored)) = sealed else { return };
     let at = u16::from_le_bytes([damage[0], damage[1]]) as usize % stored.len();
     stored[at] ^= damage[2];

@@ -57,12 +57,17 @@ impl Rules {
         Ok(Self { contexts: self.contexts.iter().cloned().chain([rules]).collect() })
     }
 
+    /// True when nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        self.contexts.is_empty()
+    }
+
     /// Whether the entry `path` is left out; for a directory, with everything below.
     ///
     /// `path` starts at the snapshot's root: `/a/b`, without a slash at the end. The rules must be those of the directory
     /// that holds the entry.
     pub fn is_ignored(&self, path: &str, is_directory: bool) -> bool {
-        if self.contexts.is_empty() {
+        if self.is_empty() {
             return false;
         }
         let text: Vec<char> = path.chars().collect();

@@ -49,8 +49,9 @@ mod side;
 mod snapshot;
 mod supported;
 mod survey;
+mod timestamp;
 
-pub use content::{Sealed, Sealer};
+pub use content::{ContentHasher, Sealed, Sealer};
 pub use create::{CreateOptions, PACK_BYTES, VERSION_DEFAULT, VERSIONS};
 pub use error::{BadOption, ContentError, IndexError, OpenError, ReadError, Unsupported, WriteError};
 pub use format_blob::Password;

@@ -11,7 +11,7 @@ use repository::{Clock, ContentId, Identity};
 use storage::{Class, ErrorKind, LockMode, ObjectKey, PutMode, Storage};
 
 use crate::blob_lock::BlobLocks;
-use crate::content::{Crypto, Sealer};
+use crate::content::{ContentHasher, Crypto, Sealer};
 use crate::epoch::View;
 use crate::error::{ContentError, IndexError, OpenError, ReadError};
 use crate::format_blob::{
@@ -296,6 +296,16 @@ impl Repository {
     /// The ids of several contents with the same prefix, faster than one by one. Replaces what `ids` held.
     pub fn content_ids(&self, prefix: u8, contents: &[&[u8]], ids: &mut Vec<ContentId>) {
         self.crypto.content_ids(prefix, contents, ids);
+    }
+
+    /// The id of a content with this prefix whose bytes come in parts.
+    pub fn content_hasher(&self, prefix: u8) -> ContentHasher {
+        ContentHasher::new(&self.crypto, prefix)
+    }
+
+    /// How many contents are best hashed side by side: by [`Repository::content_ids`] or [`ContentHasher::update_many`].
+    pub fn hash_lanes(&self) -> usize {
+        self.crypto.hash_lanes()
     }
 
     /// What the index knows of a content.

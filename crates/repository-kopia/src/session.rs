@@ -429,7 +429,7 @@ impl Session<'_> {
             let mut scratch = Vec::new();
             self.repository.sealer().seal(
                 content,
-                &bytes,
+                &[&bytes],
                 Some(MANIFEST_COMPRESSION),
                 &mut scratch,
                 |sealed, out| {

@@ -28,7 +28,7 @@ pub(crate) const TYPE: &str = "snapshot";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct SnapshotJson {
+pub(crate) struct SnapshotJson<'a> {
     #[serde(default)]
     id: String,
     source: SourceJson,
@@ -40,8 +40,8 @@ pub(crate) struct SnapshotJson {
     stats: StatsJson,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incomplete: Option<String>,
-    #[serde(default)]
-    root_entry: Option<EntryJson>,
+    #[serde(default, borrow)]
+    root_entry: Option<EntryJson<'a>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
     tags: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
@@ -80,8 +80,8 @@ fn clamp_bytes(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-impl From<&Snapshot> for SnapshotJson {
-    fn from(snapshot: &Snapshot) -> Self {
+impl<'a> From<&'a Snapshot> for SnapshotJson<'a> {
+    fn from(snapshot: &'a Snapshot) -> Self {
         let stats = &snapshot.stats;
         Self {
             id: String::new(),
@@ -116,7 +116,8 @@ impl From<&Snapshot> for SnapshotJson {
 /// Reads the snapshot in a manifest of that type.
 pub(crate) fn read(manifest: &Manifest) -> Result<Snapshot, ReadError> {
     let damaged = |detail: String| ReadError::Damaged { what: format!("snapshot {}", manifest.id), detail };
-    let parsed: SnapshotJson = serde_json::from_str(manifest.data.get()).map_err(|error| damaged(error.to_string()))?;
+    let parsed: SnapshotJson<'_> =
+        serde_json::from_str(manifest.data.get()).map_err(|error| damaged(error.to_string()))?;
     let root = parsed.root_entry.map(EntryJson::into_root).transpose().map_err(damaged)?;
     let count = |value: i32| u64::try_from(value).unwrap_or(0);
     let bytes = |value: i64| u64::try_from(value).unwrap_or(0);

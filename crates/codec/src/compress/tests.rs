@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Algorithm, Compressor, decompress};
+use super::{Algorithm, Compressor, decompress, decompresses_to};
 use crate::Error;
 
 #[track_caller]
@@ -203,5 +203,33 @@ proptest! {
         block.extend_from_slice(&[length[0] | 0x80, length[1] & 0x7f]);
         block.extend_from_slice(&bytes);
         let _ = expand(Algorithm::S2Default, &block, 1 << 16);
+    }
+}
+
+proptest! {
+    /// Cut anywhere, an input is compressed to a stream of the whole, and found to be it; changed, shorter or longer, it is not.
+    #[test]
+    fn parts_are_as_the_whole(input in input(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5), at in any::<prop::sample::Index>()) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+        cuts.extend([0, input.len()]);
+        cuts.sort_unstable();
+        let parts: Vec<&[u8]> = cuts.windows(2).map(|cut| &input[cut[0]..cut[1]]).collect();
+        let mut compressor = Compressor::new();
+        for algorithm in Algorithm::ALL.into_iter().filter(Algorithm::writable) {
+            let mut compressed = b"kept".to_vec();
+            compressor.compress_parts(algorithm, &parts, &mut compressed).unwrap();
+            let compressed = compressed.strip_prefix(b"kept").unwrap();
+            prop_assert_eq!(&expand(algorithm, compressed, input.len()).unwrap(), &input);
+            prop_assert!(decompresses_to(algorithm, compressed, &parts));
+            prop_assert!(decompresses_to(algorithm, &shrink(algorithm, &input), &parts));
+            prop_assert!(!decompresses_to(algorithm, compressed, &[&input, b"x"]));
+            if !input.is_empty() {
+                let mut changed = input.clone();
+                changed[at.index(input.len())] ^= 1;
+                prop_assert!(!decompresses_to(algorithm, compressed, &[&changed]));
+                prop_assert!(!decompresses_to(algorithm, compressed, &[&input[1..]]));
+                prop_assert!(!decompresses_to(algorithm, compressed, &[&input[..input.len() - 1]]));
+            }
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::io::Cursor;
 
 use zstd::zstd_safe::{
-    CCtx, DCtx, DParameter, InBuffer, OutBuffer, compress_bound, find_frame_compressed_size, get_error_name,
-    get_frame_content_size,
+    CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, compress_bound,
+    find_frame_compressed_size, get_error_name, get_frame_content_size,
 };
 
-use super::Problem;
+use super::{Problem, starts_with_all};
 
 /// Largest window of a stream that is decoded piece by piece, as a power of two: 128 MiB. Kopia writes at most 8 MiB.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -19,6 +19,9 @@ const GROWTH_BYTES: usize = 256 << 10;
 thread_local! {
     /// Making a context takes longer than decompressing a few KiB. One that decompresses in one call keeps no window.
     static WHOLE_FRAMES: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+
+    /// The same for one that decompresses piece by piece and keeps a window.
+    static STREAMS: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
 }
 
 /// A compression context, allocated when first used and kept between inputs.
@@ -29,16 +32,42 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn compress(&mut self, level: i32, input: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
-        let context = match &mut self.context {
-            Some(context) => context,
-            none => none.insert(CCtx::try_create().ok_or("no memory for a context")?),
-        };
+        let context = self.context()?;
         let start = out.len();
         out.reserve(compress_bound(input.len()));
         let mut rest = Cursor::new(out);
         rest.set_position(start as u64);
         context.compress(&mut rest, input, level).map_err(|code| get_error_name(code).to_owned())?;
         Ok(())
+    }
+
+    pub fn compress_parts(&mut self, level: i32, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), String> {
+        let refused = |code: usize| get_error_name(code).to_owned();
+        let context = self.context()?;
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        context.reset(ResetDirective::SessionOnly).map_err(refused)?;
+        context.set_parameter(CParameter::CompressionLevel(level)).map_err(refused)?;
+        context.set_pledged_src_size(Some(length as u64)).map_err(refused)?;
+        out.reserve_exact(compress_bound(length));
+        let start = out.len();
+        let mut output = OutBuffer::around_pos(out, start);
+        for part in parts {
+            let mut input = InBuffer::around(part);
+            while input.pos() < part.len() {
+                context.compress_stream(&mut output, &mut input).map_err(refused)?;
+            }
+        }
+        match context.end_stream(&mut output).map_err(refused)? {
+            0 => Ok(()),
+            left => Err(format!("{left} bytes more than the bound")),
+        }
+    }
+
+    fn context(&mut self) -> Result<&mut CCtx<'static>, String> {
+        match &mut self.context {
+            Some(context) => Ok(context),
+            none => Ok(none.insert(CCtx::try_create().ok_or("no memory for a context")?)),
+        }
     }
 }
 
@@ -64,6 +93,43 @@ fn content_bytes(stream: &[u8]) -> Result<Option<u64>, Problem> {
         rest = rest.get(frame..).ok_or_else(|| Problem::damaged("frame ends early"))?;
     }
     Ok(Some(sum))
+}
+
+/// Compares piece by piece, and keeps one piece and the window.
+pub fn decompresses_to(stream: &[u8], parts: &[&[u8]]) -> bool {
+    STREAMS.with_borrow_mut(|kept| {
+        let context = match kept {
+            Some(context) => context,
+            none => match context() {
+                Ok(context) => none.insert(context),
+                Err(_) => return false,
+            },
+        };
+        context.reset(ResetDirective::SessionOnly).is_ok() && equals(context, stream, parts)
+    })
+}
+
+fn equals(context: &mut DCtx<'static>, stream: &[u8], parts: &[&[u8]]) -> bool {
+    let mut expected = parts.iter().copied();
+    let mut part: &[u8] = &[];
+    let mut piece = Vec::with_capacity(GROWTH_BYTES);
+    let mut input = InBuffer::around(stream);
+    loop {
+        piece.clear();
+        let before = input.pos();
+        let Ok(missing) = context.decompress_stream(&mut OutBuffer::around(&mut piece), &mut input) else {
+            return false;
+        };
+        if !starts_with_all(&mut expected, &mut part, &piece) {
+            return false;
+        }
+        if missing == 0 && input.pos() == stream.len() {
+            return part.is_empty() && expected.all(<[u8]>::is_empty);
+        }
+        if input.pos() == before && piece.is_empty() {
+            return false;
+        }
+    }
 }
 
 /// All frames in one call, straight into place: no window, no copy.

@@ -1,6 +1,6 @@
 //! Keyed BLAKE2b-256.
 
-use blake2b_simd::{Hash, Params, many};
+use blake2b_simd::{Hash, Params, State, many};
 
 use crate::Error;
 
@@ -27,6 +27,10 @@ impl Keyed {
 
     pub fn hash(&self, data: &[u8]) -> Hash {
         self.0.hash(data)
+    }
+
+    pub fn state(&self) -> State {
+        self.0.to_state()
     }
 
     pub fn hash_many(&self, inputs: &[&[u8]], mut take: impl FnMut(&[u8])) {

@@ -1,6 +1,6 @@
 //! Keyed BLAKE2s with 16 or 32 bytes.
 
-use blake2s_simd::{Hash, Params, many};
+use blake2s_simd::{Hash, Params, State, many};
 
 use crate::Error;
 
@@ -37,6 +37,10 @@ impl Keyed {
 
     pub fn hash(&self, data: &[u8]) -> Hash {
         self.0.hash(data)
+    }
+
+    pub fn state(&self) -> State {
+        self.0.to_state()
     }
 
     pub fn hash_many(&self, inputs: &[&[u8]], mut take: impl FnMut(&[u8])) {

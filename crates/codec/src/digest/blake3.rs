@@ -16,6 +16,10 @@ impl Keyed {
         }
     }
 
+    pub fn hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.0)
+    }
+
     pub fn hash(&self, data: &[u8]) -> [u8; blake3::OUT_LEN] {
         *blake3::keyed_hash(&self.0, data).as_bytes()
     }

@@ -13,6 +13,10 @@ impl Sha256 {
         Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret))
     }
 
+    pub fn context(&self) -> ring::hmac::Context {
+        ring::hmac::Context::with_key(&self.0)
+    }
+
     pub fn hash(&self, data: &[u8]) -> ring::hmac::Tag {
         ring::hmac::sign(&self.0, data)
     }
@@ -26,6 +30,10 @@ impl Sha224 {
     pub fn new(secret: &[u8]) -> Result<Self, Error> {
         let keyed = Hmac::new_from_slice(secret).map_err(|_| Error::KeyParameters { function: "HMAC-SHA224" })?;
         Ok(Self(keyed))
+    }
+
+    pub fn context(&self) -> Hmac<sha2::Sha224> {
+        self.0.clone()
     }
 
     pub fn hash(&self, data: &[u8]) -> [u8; 28] {

@@ -15,6 +15,10 @@ impl Sha3_224 {
         Ok(Self(keyed))
     }
 
+    pub fn context(&self) -> SimpleHmac<sha3::Sha3_224> {
+        self.0.clone()
+    }
+
     pub fn hash(&self, data: &[u8]) -> [u8; 28] {
         let mut mac = self.0.clone();
         mac.update(data);
@@ -31,6 +35,10 @@ impl Sha3_256 {
         let keyed =
             SimpleHmac::new_from_slice(secret).map_err(|_| Error::KeyParameters { function: "HMAC-SHA3-256" })?;
         Ok(Self(keyed))
+    }
+
+    pub fn context(&self) -> SimpleHmac<sha3::Sha3_256> {
+        self.0.clone()
     }
 
     pub fn hash(&self, data: &[u8]) -> [u8; 32] {

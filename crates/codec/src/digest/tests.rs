@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Algorithm, Digest, KeyedHash};
+use super::{Algorithm, Digest, Hasher, KeyedHash};
 use crate::Error;
 
 const FOX: &[u8] = b"The quick brown fox jumps over the lazy dog";
@@ -174,6 +174,25 @@ proptest! {
             keyed.hash_many(&inputs, &mut many);
             prop_assert_eq!(many[0], keyed.hash(b"kept"));
             prop_assert_eq!(&many[1..], inputs.iter().map(|input| keyed.hash(input)).collect::<Vec<_>>());
+        }
+    }
+}
+
+proptest! {
+    /// Several at a time, each in parts of its own, of lengths around those of the algorithms' blocks.
+    #[test]
+    fn parts_are_as_the_whole(
+        inputs in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..6), 0..7)
+    ) {
+        for algorithm in Algorithm::ALL {
+            let keyed = KeyedHash::new(algorithm, &secret()).unwrap();
+            let mut hashers: Vec<Hasher> = inputs.iter().map(|_| keyed.hasher()).collect();
+            for turn in 0..6 {
+                let parts = hashers.iter_mut().zip(&inputs);
+                Hasher::update_many(parts.filter_map(|(hasher, parts)| Some((hasher, parts.get(turn)?.as_slice()))));
+            }
+            let whole: Vec<Digest> = inputs.iter().map(|parts| keyed.hash(&parts.concat())).collect();
+            prop_assert_eq!(hashers.into_iter().map(Hasher::finish).collect::<Vec<_>>(), whole);
         }
     }
 }

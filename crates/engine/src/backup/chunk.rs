@@ -1,7 +1,8 @@
 //! Files into chunks: opened, read and cut.
 //!
-//! Small files share a batch, so that hashing them costs one message and can work on several at once. Large files are cut
-//! while they are read, each chunk in a buffer of its own.
+//! Everything is read into segments of one length. Small files share a segment, so that hashing them costs one message and
+//! can work on several at once. Large files are cut while they are read: a piece is a row of parts of segments, and nothing
+//! is copied at a cut.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -18,13 +19,10 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use super::BackupError;
 use super::tree::{DirectoryNumber, Finished};
 use crate::lane::{Receiver, Sender, Stopped};
-use crate::limits::BATCH_BYTES;
+use crate::limits::SEGMENT_BYTES;
 use crate::meter::Counter;
-use crate::pool::{Buffer, Pool};
+use crate::pool::{Buffer, Pool, Turns};
 use crate::run::Run;
-
-/// Bytes read at once: short enough to stay in the cache while they are cut.
-const READ_BYTES: usize = 256 << 10;
 
 /// A file to be read.
 pub(super) struct FileJob {
@@ -44,19 +42,39 @@ pub(super) struct FileJob {
     pub(super) ignore_errors: bool,
 }
 
-/// Chunks on their way to be hashed, in one buffer.
-pub(super) struct Batch {
-    pub(super) buffer: Buffer,
-    pub(super) chunks: Vec<Chunk>,
-}
-
 /// One piece of one file.
 pub(super) struct Chunk {
     pub(super) file: Arc<FileInProgress>,
     /// Which piece of the file, from 0.
     pub(super) number: usize,
-    /// Where in the batch's buffer.
-    pub(super) range: Range<usize>,
+    parts: Vec<Part>,
+}
+
+/// Bytes of a piece in one segment, which other pieces may share.
+struct Part {
+    segment: Arc<Buffer>,
+    range: Range<usize>,
+}
+
+impl Chunk {
+    /// Its bytes, in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &part.segment[part.range.clone()])
+    }
+
+    /// The bytes of a part of it; none of one behind the last.
+    pub(super) fn part(&self, number: usize) -> &[u8] {
+        self.parts.get(number).map_or(&[], |part| &part.segment[part.range.clone()])
+    }
+
+    /// Its bytes, if they lie in one segment.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        (self.parts.len() < 2).then(|| self.part(0))
+    }
+
+    pub(super) fn length_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.range.len() as u64).sum()
+    }
 }
 
 /// A file some of whose pieces are still on their way.
@@ -111,22 +129,17 @@ impl FileInProgress {
     }
 }
 
-/// Where buffers come from.
-#[derive(Clone, Copy)]
-pub(super) struct Pools<'a> {
-    pub(super) chunks: &'a Pool,
-    pub(super) batches: &'a Pool,
-}
-
 pub(super) fn run(
     files: &Receiver<FileJob>,
-    to_seal: &Sender<Batch>,
+    to_hash: &Sender<Vec<Chunk>>,
     to_tree: &Sender<Finished>,
     splitter: split::Algorithm,
-    pools: Pools<'_>,
+    memory: &Memory,
     run: &Run,
 ) -> Result<(), BackupError> {
-    let mut reader = Reader { to_seal, to_tree, splitter, pools, run, batch: None, carry: Vec::new() };
+    let segments = &memory.segments;
+    let filling = Filling { segments, to_hash, buffer: None, ended: Vec::new(), piece: Vec::new(), piece_start: 0 };
+    let mut reader = Reader { to_tree, splitter, filling, large_files: &memory.large_files, run };
     while let Some(job) = reader.next(files)? {
         if run.cancel.is_cancelled() {
             return Err(BackupError::Interrupted);
@@ -144,16 +157,99 @@ fn still_a_file(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// What files are read into.
+pub(super) struct Memory {
+    pub(super) segments: Pool,
+    /// Large files that may be read at the same time: each holds up to a longest piece of memory that nobody can hash yet.
+    large_files: Turns,
+}
+
+impl Memory {
+    /// Segments of `bytes` in all, or as many more as it takes for readers to go on always: a longest piece for each large
+    /// file, which may begin and end inside a segment, one for each small file, and one to ask for.
+    pub(super) fn new(bytes: usize, threads: usize, splitter: split::Algorithm) -> Self {
+        let large_files = (threads / 2).max(1);
+        let least = large_files * (splitter.max_piece_bytes() / SEGMENT_BYTES + 2) + threads + 1;
+        let count = (bytes / SEGMENT_BYTES).max(least);
+        Self { segments: Pool::new(count, SEGMENT_BYTES), large_files: Turns::new(large_files) }
+    }
+}
+
+/// The segment that is being filled, and the pieces in it. A full one is handed on with the pieces that end in it.
+struct Filling<'a> {
+    segments: &'a Pool,
+    to_hash: &'a Sender<Vec<Chunk>>,
+    buffer: Option<Buffer>,
+    /// Pieces that end in this segment: what of them lies in it is not among their parts yet.
+    ended: Vec<(Chunk, Range<usize>)>,
+    /// Parts of the piece that has not ended, in earlier segments.
+    piece: Vec<Part>,
+    /// Where in this segment it begins or goes on.
+    piece_start: usize,
+}
+
+impl Filling<'_> {
+    fn buffer(&mut self) -> &mut Buffer {
+        self.buffer.get_or_insert_with(|| match self.segments.try_take() {
+            Some(buffer) => buffer,
+            None => {
+                // Whoever waits for more to hash must not: memory comes back only by hashing what there is. Should nobody
+                // listen any more, the next piece finds out.
+                let _ = self.to_hash.send(Vec::new());
+                self.segments.take()
+            }
+        })
+    }
+
+    fn room_bytes(&self) -> usize {
+        SEGMENT_BYTES - self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
+    /// A piece ends at `end` in this segment, the next one begins there.
+    fn end_piece(&mut self, file: &Arc<FileInProgress>, number: usize, end: usize) {
+        let chunk = Chunk { file: file.clone(), number, parts: std::mem::take(&mut self.piece) };
+        self.ended.push((chunk, self.piece_start..end));
+        self.piece_start = end;
+    }
+
+    /// Forgets the piece that has not ended.
+    fn drop_piece(&mut self) {
+        self.piece.clear();
+        let start = self.piece_start;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.truncate(start);
+        }
+    }
+
+    /// Hands the segment on.
+    fn send(&mut self) -> Result<(), BackupError> {
+        let Some(buffer) = self.buffer.take() else { return Ok(()) };
+        let segment = Arc::new(buffer);
+        let part = |range: Range<usize>| Part { segment: segment.clone(), range };
+        let rest = std::mem::take(&mut self.piece_start)..segment.len();
+        if !rest.is_empty() {
+            self.piece.push(part(rest));
+        }
+        let mut chunks = Vec::with_capacity(self.ended.len());
+        for (mut chunk, range) in self.ended.drain(..) {
+            if !range.is_empty() {
+                chunk.parts.push(part(range));
+            }
+            chunks.push(chunk);
+        }
+        match chunks.is_empty() {
+            true => Ok(()),
+            false => self.to_hash.send(chunks).map_err(|_| Stopped.into()),
+        }
+    }
+}
+
 struct Reader<'a> {
-    to_seal: &'a Sender<Batch>,
     to_tree: &'a Sender<Finished>,
     splitter: split::Algorithm,
-    pools: Pools<'a>,
+    filling: Filling<'a>,
+    large_files: &'a Turns,
     run: &'a Run,
-    /// Small files that have been read and not been sent on.
-    batch: Option<Batch>,
-    /// What was read past a cut.
-    carry: Vec<u8>,
 }
 
 impl Reader<'_> {
@@ -162,15 +258,8 @@ impl Reader<'_> {
         if let Ok(job) = files.try_recv() {
             return Ok(Some(job));
         }
-        self.send_batch()?;
+        self.filling.send()?;
         Ok(files.recv().ok())
-    }
-
-    fn send_batch(&mut self) -> Result<(), BackupError> {
-        match self.batch.take() {
-            Some(batch) => self.to_seal.send(batch).map_err(|_| Stopped.into()),
-            None => Ok(()),
-        }
     }
 
     fn file(&mut self, job: FileJob) -> Result<(), BackupError> {
@@ -180,7 +269,7 @@ impl Reader<'_> {
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        let small_below = BATCH_BYTES.min(self.splitter.min_piece_bytes()) as u64;
+        let small_below = SEGMENT_BYTES.min(self.splitter.min_piece_bytes()) as u64;
         let read = match opened.map_err(io::Error::from).and_then(still_a_file) {
             Ok(file) if job.draft.size_bytes < small_below => self.small(&job, file.into(), small_below)?,
             Ok(file) => self.large(&job, file.into())?,
@@ -189,6 +278,7 @@ impl Reader<'_> {
         match read {
             Ok(()) => Ok(()),
             Err(error) => {
+                self.filling.drop_piece();
                 self.run.meter.add(Counter::Errors, 1);
                 let failed = FailedEntry { path: job.path, error: error.to_string() };
                 let directory = job.directory;
@@ -201,78 +291,78 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a file that fits a batch and has no cut inside; one that has grown meanwhile goes the way of the large ones.
+    /// Reads a file that fits a segment and has no cut inside; one that has grown meanwhile goes the way of the large ones.
     fn small(&mut self, job: &FileJob, mut file: File, below: u64) -> Result<io::Result<()>, BackupError> {
-        let wanted = job.draft.size_bytes as usize;
-        if self.batch.as_ref().is_some_and(|batch| batch.buffer.len() + wanted > BATCH_BYTES) {
-            self.send_batch()?;
+        if self.filling.room_bytes() as u64 <= job.draft.size_bytes {
+            self.filling.send()?;
         }
-        let batch = self.batch.get_or_insert_with(|| Batch { buffer: self.pools.batches.take(), chunks: Vec::new() });
-        let start = batch.buffer.len();
-        let read = match (&mut file).take(below).read_to_end(&mut batch.buffer) {
+        let limit = below.min(self.filling.room_bytes() as u64);
+        let buffer = self.filling.buffer();
+        let read = match (&mut file).take(limit).read_to_end(buffer) {
             Ok(read) => read as u64,
-            Err(error) => {
-                batch.buffer.truncate(start);
-                return Ok(Err(error));
-            }
+            Err(error) => return Ok(Err(error)),
         };
-        if read == below {
-            batch.buffer.truncate(start);
+        if read == limit {
+            self.filling.drop_piece();
             return match file.rewind() {
                 Ok(()) => self.large(job, file),
                 Err(error) => Ok(Err(error)),
             };
         }
+        let end = buffer.len();
         self.run.meter.add(Counter::BytesRead, read);
-        let range = start..batch.buffer.len();
         let in_progress = FileInProgress::new(job);
         in_progress.all_read(1);
-        batch.chunks.push(Chunk { file: in_progress, number: 0, range });
+        self.filling.end_piece(&in_progress, 0, end);
         Ok(Ok(()))
     }
 
     /// Reads and cuts a file of any size. The inner result is the file's, the outer one the run's.
     fn large(&mut self, job: &FileJob, mut file: File) -> Result<io::Result<()>, BackupError> {
+        // Whoever waits for a turn keeps no memory from the one who has it.
+        self.filling.send()?;
+        let _turn = self.large_files.take();
         let in_progress = FileInProgress::new(job);
         let mut splitter = Splitter::new(self.splitter);
         let parts_bytes = job.parts_bytes.filter(|bytes| job.draft.size_bytes > *bytes);
-        let mut part_left = parts_bytes.unwrap_or(u64::MAX);
+        let part_bytes = parts_bytes.unwrap_or(u64::MAX);
+        let mut part_left = part_bytes;
+        // Of the piece that has not ended.
+        let mut piece_is_empty = true;
         let mut number = 0;
-        let mut buffer = self.pools.chunks.take();
         loop {
             if self.run.cancel.is_cancelled() {
                 return Err(BackupError::Interrupted);
             }
-            let scanned = buffer.len();
-            let wanted = (READ_BYTES as u64).min(part_left) as usize;
-            let read = match (&mut file).take(wanted as u64).read_to_end(&mut buffer) {
-                Ok(read) => read,
+            if self.filling.room_bytes() == 0 {
+                self.filling.send()?;
+            }
+            let wanted = (self.filling.room_bytes() as u64).min(part_left);
+            let buffer = self.filling.buffer();
+            let mut from = buffer.len();
+            let read = match (&mut file).take(wanted).read_to_end(buffer) {
+                Ok(read) => read as u64,
                 Err(error) => return Ok(Err(error)),
             };
-            self.run.meter.add(Counter::BytesRead, read as u64);
-            part_left -= read as u64;
-            let mut from = scanned;
-            while let Some(cut) = splitter.next_cut(&buffer[from..]) {
-                // The rest waits outside of the pool: a thread that held one buffer and waited for another could wait for ever.
-                let piece_end = from + cut;
-                self.carry.clear();
-                self.carry.extend_from_slice(&buffer[piece_end..]);
-                buffer.truncate(piece_end);
-                self.send(&in_progress, number, buffer)?;
+            self.run.meter.add(Counter::BytesRead, read);
+            part_left -= read;
+            piece_is_empty &= read == 0;
+            while let Some(cut) = splitter.next_cut(&self.filling.buffer()[from..]) {
+                from += cut;
+                self.filling.end_piece(&in_progress, number, from);
                 number += 1;
-                buffer = self.pools.chunks.take();
-                buffer.extend_from_slice(&self.carry);
-                from = 0;
+                piece_is_empty = from == self.filling.buffer().len();
             }
             let part_ended = part_left == 0;
             let file_ended = read < wanted;
             if part_ended || file_ended {
                 // An empty remainder is a piece only of an empty part: of an empty file, or after a whole number of parts.
-                let part_was_empty = part_left == parts_bytes.unwrap_or(u64::MAX);
-                if !buffer.is_empty() || part_was_empty {
-                    self.send(&in_progress, number, buffer)?;
+                let part_was_empty = part_left == part_bytes;
+                if !piece_is_empty || part_was_empty {
+                    let end = self.filling.buffer().len();
+                    self.filling.end_piece(&in_progress, number, end);
                     number += 1;
-                    buffer = self.pools.chunks.take();
+                    piece_is_empty = true;
                 }
             }
             if file_ended {
@@ -280,18 +370,16 @@ impl Reader<'_> {
             }
             if part_ended {
                 splitter.reset();
-                part_left = parts_bytes.unwrap_or(u64::MAX);
+                part_left = part_bytes;
             }
         }
+        self.filling.send()?;
         if let Some(finished) = in_progress.all_read(number) {
             self.to_tree.send(finished).map_err(|_| Stopped)?;
         }
         Ok(Ok(()))
     }
-
-    fn send(&self, file: &Arc<FileInProgress>, number: usize, buffer: Buffer) -> Result<(), BackupError> {
-        let chunk = Chunk { file: file.clone(), number, range: 0..buffer.len() };
-        let batch = Batch { buffer, chunks: vec![chunk] };
-        self.to_seal.send(batch).map_err(|_| Stopped.into())
-    }
 }
+
+#[cfg(test)]
+mod tests;

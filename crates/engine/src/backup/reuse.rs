@@ -4,7 +4,7 @@
 //! owner, kind and size; then its data is taken over without opening the file. But only if every content of that data is in
 //! the index and its pack in the store: a backup must not rest on what is gone.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use repository::{DataId, Entry, EntryKind, Identity, SnapshotId};
@@ -47,12 +47,37 @@ pub(super) fn parents(
 /// may have stood for yet another one then.
 #[derive(Default)]
 pub(super) struct Earlier {
-    directories: Vec<HashMap<Vec<u8>, Entry>>,
+    directories: Vec<EarlierDirectory>,
+}
+
+/// One earlier listing, by name.
+struct EarlierDirectory {
+    entries: Vec<Entry>,
+    /// Where the next name is expected: the walk asks in the order in which the entries lie.
+    next: Cell<usize>,
+}
+
+impl EarlierDirectory {
+    fn new(mut entries: Vec<Entry>) -> Self {
+        // They come as two sorted runs, directories and others, which a stable sort only merges.
+        entries.sort_by(|a, b| a.raw_name().cmp(b.raw_name()));
+        Self { entries, next: Cell::new(0) }
+    }
+
+    fn named(&self, name: &[u8]) -> Option<&Entry> {
+        let expected = self.next.get();
+        let at = match self.entries.get(expected) {
+            Some(entry) if entry.raw_name() == name => expected,
+            _ => self.entries.binary_search_by(|entry| entry.raw_name().cmp(name)).ok()?,
+        };
+        self.next.set(at + 1);
+        self.entries.get(at)
+    }
 }
 
 impl Earlier {
     /// Reads the listings behind `entries`, each once. One that is damaged counts as absent: its files are read anew.
-    pub(super) fn read(repository: &Repository, entries: &[&Entry], run: &Run) -> Result<Self, BackupError> {
+    pub(super) fn read(repository: &Repository, entries: &[Entry], run: &Run) -> Result<Self, BackupError> {
         let mut seen: Vec<&DataId> = Vec::new();
         let mut directories = Vec::new();
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Directory) {
@@ -61,10 +86,7 @@ impl Earlier {
             }
             seen.push(&entry.data);
             match run.runtime.block_on(repository.directory(&entry.data)) {
-                Ok(directory) => {
-                    directories
-                        .push(directory.entries.into_iter().map(|entry| (entry.raw_name().to_vec(), entry)).collect());
-                }
+                Ok(directory) => directories.push(EarlierDirectory::new(directory.entries)),
                 Err(error) if error.class() == Class::Damaged => {
                     tracing::warn!(%error, "a directory of an earlier snapshot is damaged: its files are read again");
                 }
@@ -75,16 +97,14 @@ impl Earlier {
     }
 
     /// For a snapshot of a single file: the root entries themselves.
-    pub(super) fn of_files(entries: &[&Entry]) -> Self {
+    pub(super) fn of_files(entries: &[Entry]) -> Self {
         let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-        Self {
-            directories: files.map(|entry| HashMap::from([(entry.raw_name().to_vec(), (*entry).clone())])).collect(),
-        }
+        Self { directories: files.map(|entry| EarlierDirectory::new(vec![entry.clone()])).collect() }
     }
 
     /// The earlier entries of that name.
-    pub(super) fn named<'a>(&'a self, name: &[u8]) -> Vec<&'a Entry> {
-        self.directories.iter().filter_map(|directory| directory.get(name)).collect()
+    pub(super) fn named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a Entry> {
+        self.directories.iter().filter_map(move |directory| directory.named(name))
     }
 
     /// The earlier data of a file that looks the same and whose contents are all there.

@@ -1,6 +1,7 @@
 //! What entries have beyond Kopia's own fields: extended attributes, and which of them are names of one file.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use repository::{HardLink, Xattr};
 use rustix::fs::{AtFlags, Stat, statat};
@@ -24,25 +25,45 @@ pub(super) struct Found {
     pub(super) missing: Option<String>,
 }
 
+/// File systems numbered as they are met, the root's first. All threads of a walk share one: a number is the same everywhere
+/// in a snapshot.
+#[derive(Clone)]
+pub(super) struct FileSystems(Arc<Mutex<Vec<u64>>>);
+
+impl FileSystems {
+    pub(super) fn new(root_device: u64) -> Self {
+        Self(Arc::new(Mutex::new(vec![root_device])))
+    }
+
+    fn number(&self, device: u64) -> u32 {
+        let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = devices.iter().position(|known| *known == device);
+        let number = known.unwrap_or_else(|| {
+            devices.push(device);
+            devices.len() - 1
+        });
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+}
+
 /// Reads what there is, in buffers that are used again.
 pub(super) struct SideReader {
     calls: Xattrs,
     list: Vec<u8>,
     value: Vec<u8>,
-    /// File systems by their device numbers; the root's is first.
-    file_systems: Vec<u64>,
+    file_systems: FileSystems,
     /// Device numbers of file systems that have no attributes.
     without: Vec<u64>,
     directory_bytes_left: usize,
 }
 
 impl SideReader {
-    pub(super) fn new(root_device: u64) -> Self {
+    pub(super) fn new(file_systems: FileSystems) -> Self {
         Self {
             calls: Xattrs::default(),
             list: vec![0; LIST_BYTES],
             value: Vec::new(),
-            file_systems: vec![root_device],
+            file_systems,
             without: Vec::new(),
             directory_bytes_left: DIRECTORY_BYTES_MAX,
         }
@@ -54,16 +75,9 @@ impl SideReader {
     }
 
     /// Which file it is a name of, if that has others.
-    pub(super) fn hard_link(&mut self, stat: &Stat) -> Option<HardLink> {
-        if stat.st_nlink < 2 {
-            return None;
-        }
-        let known = self.file_systems.iter().position(|device| *device == stat.st_dev);
-        let number = known.unwrap_or_else(|| {
-            self.file_systems.push(stat.st_dev);
-            self.file_systems.len() - 1
-        });
-        Some(HardLink { inode: stat.st_ino, file_system: u32::try_from(number).unwrap_or(u32::MAX) })
+    pub(super) fn hard_link(&self, stat: &Stat) -> Option<HardLink> {
+        let has_others = stat.st_nlink > 1;
+        has_others.then(|| HardLink { inode: stat.st_ino, file_system: self.file_systems.number(stat.st_dev) })
     }
 
     /// The attributes of an entry on the file system of that device number.

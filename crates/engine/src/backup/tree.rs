@@ -45,8 +45,8 @@ pub(super) enum Finished {
     },
     /// A file was stored.
     File { directory: DirectoryNumber, draft: Entry, pieces: Vec<(ObjectId, u64)> },
-    /// A file is as it was in an earlier snapshot, which holds its data.
-    Unchanged { directory: DirectoryNumber, entry: Entry },
+    /// Files are as they were in an earlier snapshot, which holds their data.
+    Unchanged { directory: DirectoryNumber, entries: Vec<Entry> },
     /// A symbolic link was read.
     Symlink { directory: DirectoryNumber, draft: Entry, target: Vec<u8> },
     /// An entry could not be read.
@@ -153,28 +153,30 @@ impl Builder<'_> {
                 self.add(directory, entry);
                 directory
             }
-            Finished::Unchanged { directory, entry } => {
-                self.counts.unchanged_count += 1;
-                self.seal.meter.add(Counter::FilesUnchanged, 1);
-                self.seal.meter.add(Counter::BytesDone, entry.size_bytes);
-                self.add(directory, entry);
+            Finished::Unchanged { directory, entries } => {
+                let count = entries.len();
+                self.counts.unchanged_count += count as u64;
+                self.seal.meter.add(Counter::FilesUnchanged, count as u64);
+                self.seal.meter.add(Counter::FilesDone, count as u64);
+                self.seal.meter.add(Counter::BytesDone, entries.iter().map(|entry| entry.size_bytes).sum());
+                self.with(directory, count, |open| open.entries.extend(entries));
                 directory
             }
             Finished::Symlink { directory, draft, target } => {
                 let content = self.seal.session.repository().content_id(PREFIX_DATA, &target);
-                self.worker.store(content, &target, None)?;
+                self.worker.store(content, &[&target], None)?;
                 self.add(directory, Entry { data: ObjectId::direct(content).into(), ..draft });
                 directory
             }
             Finished::Failed { directory, failed } => {
                 self.counts.failed_count += 1;
                 name(&mut self.counts.failed, &failed);
-                self.with(directory, |open| open.failed.push(failed));
+                self.with(directory, 1, |open| open.failed.push(failed));
                 directory
             }
             Finished::Ignored { directory, failed } => {
                 self.counts.ignored_error_count += 1;
-                self.with(directory, |open| open.ignored.push(failed));
+                self.with(directory, 1, |open| open.ignored.push(failed));
                 directory
             }
             Finished::Short(shortfall) => {
@@ -185,10 +187,11 @@ impl Builder<'_> {
         self.close(directory)
     }
 
-    fn with(&mut self, directory: DirectoryNumber, change: impl FnOnce(&mut OpenDirectory)) {
+    /// So many entries of a directory have finished.
+    fn with(&mut self, directory: DirectoryNumber, count: usize, change: impl FnOnce(&mut OpenDirectory)) {
         let open =
             self.open.get_mut(&directory).expect("a directory is announced before its entries and kept until the last");
-        open.missing_count -= 1;
+        open.missing_count -= count;
         change(open);
     }
 
@@ -196,7 +199,7 @@ impl Builder<'_> {
         if entry.kind == EntryKind::File {
             self.seal.meter.add(Counter::FilesDone, 1);
         }
-        self.with(directory, |open| open.entries.push(entry));
+        self.with(directory, 1, |open| open.entries.push(entry));
     }
 
     /// Closes a directory if nothing of it is missing, then its parent if that was the last, and so on.
@@ -211,7 +214,7 @@ impl Builder<'_> {
             match parent {
                 None => return Ok(Some(entry)),
                 Some(parent) => {
-                    self.with(parent, |open| open.entries.push(entry));
+                    self.with(parent, 1, |open| open.entries.push(entry));
                     number = parent;
                 }
             }
@@ -297,7 +300,7 @@ impl Builder<'_> {
             let end = splitter.next_cut(rest).unwrap_or(rest.len());
             let (piece, after) = rest.split_at(end);
             let content = repository.content_id(prefix, piece);
-            self.worker.store(content, piece, compression)?;
+            self.worker.store(content, &[piece], compression)?;
             pieces.push((ObjectId::direct(content), piece.len() as u64));
             rest = after;
             if rest.is_empty() {

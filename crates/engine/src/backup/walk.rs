@@ -1,4 +1,4 @@
-//! A directory and everything below it as entries, in one stable order.
+//! A directory and everything below it as entries; those of one directory in one stable order, directories by several threads.
 //!
 //! Directories are opened relative to their parents and links are never followed, so what is renamed or replaced during the
 //! walk cannot lead out of the source. An error belongs to its entry and does not stop the walk; only the root must be
@@ -26,9 +26,9 @@ use super::BackupError;
 use super::chunk::FileJob;
 use super::names;
 use super::reuse::{Earlier, Parent};
-use super::side::{Found, SideReader};
+use super::side::{FileSystems, Found, SideReader};
 use super::tree::{DirectoryNumber, Finished};
-use crate::lane::{Sender, Stopped};
+use crate::lane::{Frontier, Sender, Stopped};
 use crate::meter::Counter;
 use crate::run::Run;
 use crate::shortfall::{Shortfall, ShortfallKind};
@@ -40,6 +40,8 @@ const MTIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_207_199;
 const DOT_IGNORE_BYTES_MAX: u64 = 1 << 20;
 /// Name of the file that marks a cache directory.
 const CACHEDIR_TAG: &str = "CACHEDIR.TAG";
+/// Unchanged files in one message to the tree: a message costs as much as several files.
+const UNCHANGED_TOLD_AT_ONCE: usize = 32;
 
 /// What is backed up.
 pub(super) struct Source {
@@ -98,6 +100,16 @@ impl Source {
         self.single_file.is_some()
     }
 
+    /// The table in which all threads that walk number file systems.
+    pub(super) fn file_systems(&self) -> FileSystems {
+        FileSystems::new(self.stat.st_dev)
+    }
+
+    /// Whether any policy asks for compression.
+    pub(super) fn compresses(&self) -> bool {
+        std::iter::once(&self.policy).chain(self.policies_below.values()).any(|policy| policy.compression.is_on())
+    }
+
     /// How files are cut: as the root's policy says, or the repository.
     pub(super) fn splitter(&self, repository: &Repository) -> split::Algorithm {
         self.policy.splitter.unwrap_or_else(|| repository.splitter())
@@ -134,17 +146,17 @@ fn mtime(stat: &Stat) -> Timestamp {
 
 /// The walk and what it feeds.
 pub(super) struct Walk<'a> {
-    source: &'a Source,
-    session: &'a Session<'a>,
-    run: &'a Run,
-    to_chunk: Sender<FileJob>,
-    to_tree: Sender<Finished>,
-    next_directory: &'a AtomicU64,
-    side: SideReader,
+    pub(super) source: &'a Source,
+    pub(super) session: &'a Session<'a>,
+    pub(super) run: &'a Run,
+    pub(super) to_chunk: Sender<FileJob>,
+    pub(super) to_tree: Sender<Finished>,
+    pub(super) next_directory: &'a AtomicU64,
+    pub(super) side: SideReader,
 }
 
 /// A directory still to be listed.
-struct Pending {
+pub(super) struct Pending {
     /// Where it is opened; the root is open already.
     place: Location,
     /// Relative to the root, `""` for the root itself.
@@ -191,44 +203,34 @@ struct Here<'a> {
     policy: &'a Arc<Policy>,
     rules: Rules,
     earlier: Earlier,
+    /// Unchanged files that the tree has not been told of.
+    unchanged: Vec<Entry>,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(
-        source: &'a Source,
-        session: &'a Session<'a>,
-        run: &'a Run,
-        to_chunk: Sender<FileJob>,
-        to_tree: Sender<Finished>,
-        next_directory: &'a AtomicU64,
-    ) -> Self {
-        Self { source, session, run, to_chunk, to_tree, next_directory, side: SideReader::new(source.stat.st_dev) }
-    }
-
-    pub(super) fn run(mut self, parents: &[Arc<Parent>]) -> Result<(), BackupError> {
-        let roots: Vec<&Entry> = parents.iter().map(|parent| &parent.root).collect();
-        if let Some(raw) = &self.source.single_file {
-            return self.single_file(raw.clone(), &roots);
-        }
-        let mut pending = vec![Pending {
-            place: Location::Open(self.source.directory.clone()),
+impl Walk<'_> {
+    /// Where the walk begins. The threads that walk share it.
+    pub(super) fn frontier(source: &Source, parents: &[Arc<Parent>]) -> Frontier<Pending> {
+        Frontier::new(Pending {
+            place: Location::Open(source.directory.clone()),
             path: String::new(),
             parent: None,
-            draft: self.source.draft.clone(),
-            policy: self.source.policy.clone(),
-            rules: self.source.rules.clone(),
-            earlier: roots.into_iter().cloned().collect(),
-            stat: self.source.stat,
-        }];
-        while let Some(next) = pending.pop() {
-            let mut below = self.directory(next)?;
-            below.reverse();
-            pending.append(&mut below);
-        }
-        Ok(())
+            draft: source.draft.clone(),
+            policy: source.policy.clone(),
+            rules: source.rules.clone(),
+            earlier: parents.iter().map(|parent| parent.root.clone()).collect(),
+            stat: source.stat,
+        })
     }
 
-    fn single_file(&mut self, raw: CString, roots: &[&Entry]) -> Result<(), BackupError> {
+    /// Walks until nothing is left, beside other threads that do the same.
+    pub(super) fn run(mut self, frontier: &Frontier<Pending>) -> Result<(), BackupError> {
+        frontier.work(|pending| match &self.source.single_file {
+            Some(raw) => self.single_file(raw.clone(), &pending.earlier),
+            None => self.directory(pending),
+        })
+    }
+
+    fn single_file(&mut self, raw: CString, roots: &[Entry]) -> Result<Vec<Pending>, BackupError> {
         let directory = self.source.directory.clone();
         let (stat, draft) = (&self.source.stat, self.source.draft.clone());
         let raw_name = (raw.as_bytes() != draft.name.as_bytes()).then(|| raw.as_bytes().to_vec());
@@ -236,15 +238,18 @@ impl<'a> Walk<'a> {
         let side = side(raw_name, found, self.side.hard_link(stat));
         let draft = Entry { side, ..draft };
         let number = self.announce(None, draft.clone(), DirectorySide::default(), 1, &self.source.policy)?;
-        let here = Here {
+        let mut here = Here {
             number,
             fd: self.source.directory.clone(),
             path: "",
             policy: &self.source.policy,
             rules: self.source.rules.clone(),
             earlier: Earlier::of_files(roots),
+            unchanged: Vec::new(),
         };
-        self.file(&here, raw, draft)
+        self.file(&mut here, raw, draft)?;
+        self.tell_unchanged(&mut here)?;
+        Ok(Vec::new())
     }
 
     fn announce(
@@ -318,13 +323,13 @@ impl<'a> Walk<'a> {
             specials: self.specials(&fd, &path, specials)?,
         };
         let number = self.announce(parent, draft, side, chosen.len(), &policy)?;
-        let earlier_entries: Vec<&Entry> = earlier.iter().collect();
-        let earlier = Earlier::read(self.session.repository(), &earlier_entries, self.run)?;
-        let here = Here { number, fd, path: &path, policy: &policy, rules, earlier };
+        let earlier = Earlier::read(self.session.repository(), &earlier, self.run)?;
+        let mut here = Here { number, fd, path: &path, policy: &policy, rules, earlier, unchanged: Vec::new() };
         let mut below = Vec::new();
         for entry in chosen {
-            below.extend(self.entry(&here, entry)?);
+            below.extend(self.entry(&mut here, entry)?);
         }
+        self.tell_unchanged(&mut here)?;
         Ok(below)
     }
 
@@ -350,7 +355,7 @@ impl<'a> Walk<'a> {
         Ok(specials)
     }
 
-    fn entry(&mut self, here: &Here<'_>, listed: Listed) -> Result<Option<Pending>, BackupError> {
+    fn entry(&mut self, here: &mut Here<'_>, listed: Listed) -> Result<Option<Pending>, BackupError> {
         let raw_name = listed.raw_name();
         let Listed { raw, name, stat, file_type } = listed;
         if file_type == FileType::Directory {
@@ -358,7 +363,7 @@ impl<'a> Walk<'a> {
                 place: Location::In { parent: here.fd.clone(), name: raw.clone() },
                 path: join(here.path, &name),
                 parent: Some(here.number),
-                earlier: here.earlier.named(raw.as_bytes()).into_iter().cloned().collect(),
+                earlier: here.earlier.named(raw.as_bytes()).cloned().collect(),
                 draft: Entry { side: side(raw_name, Vec::new(), None), ..draft(name, EntryKind::Directory, &stat) },
                 policy: here.policy.clone(),
                 rules: here.rules.clone(),
@@ -389,11 +394,22 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn file(&self, here: &Here<'_>, raw: CString, draft: Entry) -> Result<(), BackupError> {
+    fn tell_unchanged(&self, here: &mut Here<'_>) -> Result<(), BackupError> {
+        match std::mem::take(&mut here.unchanged) {
+            none if none.is_empty() => Ok(()),
+            entries => self.tell(Finished::Unchanged { directory: here.number, entries }),
+        }
+    }
+
+    fn file(&self, here: &mut Here<'_>, raw: CString, draft: Entry) -> Result<(), BackupError> {
         self.run.meter.add(Counter::FilesFound, 1);
         self.run.meter.add(Counter::BytesFound, draft.size_bytes);
         if let Some(data) = here.earlier.unchanged(&draft, self.session, self.run)? {
-            return self.tell(Finished::Unchanged { directory: here.number, entry: Entry { data, ..draft } });
+            here.unchanged.push(Entry { data, ..draft });
+            if here.unchanged.len() == UNCHANGED_TOLD_AT_ONCE {
+                self.tell_unchanged(here)?;
+            }
+            return Ok(());
         }
         let job = FileJob {
             directory: here.number,
@@ -442,7 +458,8 @@ fn choose(listed: Vec<Listed>, path: &str, policy: &Policy, rules: &Rules, devic
         let is_directory = entry.file_type == FileType::Directory;
         let too_large = policy.files.max_file_bytes.is_some_and(|limit| entry.stat.st_size as u64 > limit);
         let elsewhere = policy.files.one_file_system && entry.stat.st_dev != device;
-        !rules.is_ignored(&format!("/{}", join(path, &entry.name)), is_directory) && !too_large && !elsewhere
+        let ignored = || !rules.is_empty() && rules.is_ignored(&format!("/{}", join(path, &entry.name)), is_directory);
+        !too_large && !elsewhere && !ignored()
     };
     listed.into_iter().filter(is_chosen).collect()
 }

@@ -120,7 +120,7 @@ impl Worker<'_> {
     fn store(&mut self, old: &IndexEntry, deleted: bool, plain: &[u8]) -> Result<(), MaintainError> {
         let Self { packer, sealer, scratch, to_upload } = self;
         let mut full = |pack| to_upload.send(pack).map_err(|_| MaintainError::from(Stopped));
-        sealer.seal(old.content, plain, compression(old), scratch, |sealed, out| {
+        sealer.seal(old.content, &[plain], compression(old), scratch, |sealed, out| {
             packer.push_moved(&sealed, out, (old, deleted), Vec::new, &mut full)
         })?
     }

@@ -136,6 +136,11 @@ impl CompressionChoice {
         })
     }
 
+    /// Whether any file may be compressed.
+    pub fn is_on(&self) -> bool {
+        self.algorithm.is_some()
+    }
+
     /// What compresses a file of this name, without directories, and of this size in bytes; none leaves it as it is.
     ///
     /// The list of extensions to compress only overrides the list of those that are not: it excludes no others.

@@ -47,7 +47,7 @@ pub(crate) async fn write(repository: &Repository, bytes: &[u8]) -> Result<Snaps
     let packer = session.packer();
     let mut packs = Vec::new();
     if let Reservation::New { replaces, ticket } = session.reserve(&content).unwrap() {
-        repository.sealer().seal(content, bytes, None, &mut Vec::new(), |sealed, out| {
+        repository.sealer().seal(content, &[bytes], None, &mut Vec::new(), |sealed, out| {
             packer.push(&sealed, out, replaces, Vec::new, &mut |pack| -> Result<(), WriteError> {
                 packs.push(pack);
                 Ok(())
@@ -402,7 +402,7 @@ async fn a_long_run_notices_after_a_quarter_of_an_hour_that_the_repository_was_r
         let content = old.content_id(PREFIX_DATA, bytes);
         let packer = session.packer();
         if let Reservation::New { replaces, ticket } = session.reserve(&content)? {
-            old.sealer().seal(content, bytes, None, &mut Vec::new(), |sealed, out| {
+            old.sealer().seal(content, &[bytes], None, &mut Vec::new(), |sealed, out| {
                 packer.push(&sealed, out, replaces, Vec::new, &mut |_| -> Result<(), WriteError> { Ok(()) })
             })??;
             ticket.end();

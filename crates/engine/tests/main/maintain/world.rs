@@ -221,7 +221,7 @@ impl World {
             let content = repository.content_id(PREFIX_DATA, bytes);
             let packer = session.packer();
             if let Reservation::New { replaces, ticket } = session.reserve(&content)? {
-                repository.sealer().seal(content, bytes, None, &mut Vec::new(), |sealed, out| {
+                repository.sealer().seal(content, &[bytes], None, &mut Vec::new(), |sealed, out| {
                     packer.push(&sealed, out, replaces, Vec::new, &mut |_| Ok::<(), WriteError>(()))
                 })??;
                 ticket.end();

@@ -62,7 +62,7 @@ impl World {
         let content = repository.content_id(PREFIX_DATA, text.as_bytes());
         let packer = session.packer();
         if let Reservation::New { replaces, ticket } = session.reserve(&content).unwrap() {
-            let sealed = repository.sealer().seal(content, text.as_bytes(), None, &mut Vec::new(), |sealed, out| {
+            let sealed = repository.sealer().seal(content, &[text.as_bytes()], None, &mut Vec::new(), |sealed, out| {
                 packer.push(&sealed, out, replaces, Vec::new, &mut |_| -> Result<(), WriteError> { Ok(()) })
             });
             sealed.unwrap().unwrap();
