@@ -75,6 +75,8 @@ pub const TARGETS: &[Target] = &[
     document("ids", kopia::ids),
     document("epochs", kopia::epochs),
     document("session-marker", kopia::session_marker),
+    document("schedule", kopia::schedule),
+    document("maintenance-parameters", kopia::maintenance_parameters),
     document("task", |bytes| {
         let _ = serde_json::from_slice::<api::mover::Task>(bytes);
     }),

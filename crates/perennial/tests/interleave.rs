@@ -244,11 +244,21 @@ impl World {
         self.kopia(release).run(&arguments);
     }
 
+    /// Without waiting times, which is safe here only: nobody else writes meanwhile.
     fn maintain(&mut self) {
-        let release = self.release();
-        let full = if self.dice.below(3) < 2 { "--full" } else { "--no-full" };
-        self.say(format!("maintain {full} by {release:?}"));
-        self.kopia(release).run(&["maintenance", "run", full, "--safety=none"]);
+        let who = self.who();
+        let is_full = self.dice.below(3) < 2;
+        self.say(format!("maintain, full: {is_full}, by {who:?}"));
+        match (who, is_full) {
+            (Who::We, true) => {
+                drop(self.place.run(&["maintain", "--full", "--safety", "none", "--force"]).expect(0));
+            }
+            (Who::We, false) => drop(self.place.run(&["maintain", "--safety", "none", "--force"]).expect(0)),
+            (Who::Kopia(release), _) => {
+                let full = if is_full { "--full" } else { "--no-full" };
+                self.kopia(release).run(&["maintenance", "run", full, "--safety=none"]);
+            }
+        }
     }
 
     fn restore(&mut self) {

@@ -5,6 +5,7 @@
 mod demo;
 mod failures;
 mod formats;
+mod full;
 mod help;
 mod hostile;
 mod interleave;

@@ -220,6 +220,21 @@ pub fn session_marker(bytes: &[u8]) {
     let _ = serde_json::from_slice::<blob::SessionMarker>(bytes);
 }
 
+/// `kopia.maintenance`, decrypted: what is read is written and read again as the same.
+pub fn schedule(bytes: &[u8]) {
+    let Ok(schedule) = serde_json::from_slice::<crate::Schedule>(bytes) else { return };
+    let _ = (schedule.next_full(), schedule.next_quick(), schedule.runs().count());
+    let again: crate::Schedule = serde_json::from_slice(&crate::json::to_vec(&schedule)).expect("it was just written");
+    assert_eq!(again, schedule);
+}
+
+/// Who maintains, and how often.
+pub fn maintenance_parameters(bytes: &[u8]) {
+    let Some(manifest) = some_manifest(bytes) else { return };
+    let Ok(parameters) = crate::MaintenanceParameters::read(&manifest) else { return };
+    let _ = (parameters.quick.interval(), parameters.full.interval());
+}
+
 /// Two parts: before the first zero byte, and behind it.
 fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let at = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());

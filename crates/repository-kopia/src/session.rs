@@ -9,7 +9,7 @@
 //! for crash safety".
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use codec::compress::Algorithm;
@@ -48,7 +48,7 @@ pub struct Session<'a> {
     id: String,
     started: Timestamp,
     marker: OnceCell<ObjectKey>,
-    existing: Existing,
+    existing: RwLock<Existing>,
     known: Mutex<NewContents>,
     /// Contents reserved and not yet in a pack.
     sealing: InFlight,
@@ -142,7 +142,7 @@ impl Repository {
             id,
             started,
             marker: OnceCell::new(),
-            existing,
+            existing: RwLock::new(existing),
             known: Mutex::new(NewContents::new(self.scratch())),
             sealing: InFlight::new(),
             uploading: InFlight::new(),
@@ -169,7 +169,7 @@ impl Session<'_> {
     /// # Errors
     /// When the index cannot be searched.
     pub fn has(&self, content: &ContentId) -> Result<bool, WriteError> {
-        let stored = self.existing.find(content)?;
+        let stored = self.find(content)?;
         Ok(stored.is_some_and(|stored| stored.is_sound) || lock(&self.known).contains(content)?)
     }
 
@@ -178,12 +178,28 @@ impl Session<'_> {
     /// # Errors
     /// When the index cannot be searched.
     pub fn reserve(&self, content: &ContentId) -> Result<Reservation, WriteError> {
-        let stored = self.existing.find(content)?;
+        let stored = self.find(content)?;
         if stored.as_ref().is_some_and(|stored| stored.is_sound) || !lock(&self.known).insert(content)? {
             return Ok(Reservation::Known);
         }
         let replaces = stored.map(|stored| stored.timestamp_seconds);
         Ok(Reservation::New { replaces, ticket: self.sealing.begin() })
+    }
+
+    fn find(&self, content: &ContentId) -> Result<Option<Stored>, IndexError> {
+        self.existing.read().unwrap_or_else(PoisonError::into_inner).find(content)
+    }
+
+    /// Looks anew at what is there. Maintenance elsewhere may mark a content that this session has not met yet; built upon by
+    /// a look from many hours ago, it would be missing one day.
+    async fn see_others_work(&self) -> Result<(), WriteError> {
+        self.repository.refresh().await?;
+        if let Some(detail) = self.repository.damage().into_iter().next() {
+            return Err(WriteError::DamagedIndex { detail });
+        }
+        let existing = Existing::list(self.repository).await?;
+        *self.existing.write().unwrap_or_else(PoisonError::into_inner) = existing;
+        Ok(())
     }
 
     /// A filler of packs for this session.
@@ -201,8 +217,7 @@ impl Session<'_> {
     }
 
     /// Puts a pack into the store, after the session's marker. Its entries wait for the next flush, which is now if many
-    /// wait. Gives the pack's
-    /// memory back for the next one.
+    /// wait. Gives the pack's memory back for the next one.
     ///
     /// # Errors
     /// When the store fails, or its clock and this one are more than five minutes apart.
@@ -367,7 +382,7 @@ impl Session<'_> {
     /// what was stored from being collected as garbage, and lets the next run carry on should this one be killed.
     ///
     /// Waits until every content reserved before is in a pack and every pack filled before is durable, so nothing that
-    /// `snapshot` refers to can be missing.
+    /// `snapshot` refers to can be missing. Then looks anew at what others have done to the repository since.
     ///
     /// # Errors
     /// When the store fails, or a thread gave up on a content or a pack that it had begun.
@@ -380,6 +395,7 @@ impl Session<'_> {
         self.uploading.wait_for_earlier().await?;
         self.write_manifests(vec![record.clone()]).await?;
         self.flush().await?;
+        self.see_others_work().await?;
         Ok(Checkpoint(record))
     }
 

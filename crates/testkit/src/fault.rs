@@ -1,5 +1,6 @@
 //! A store that fails one chosen operation, or all from one on.
 
+use std::convert::identity;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,6 +16,8 @@ pub enum Moment {
     Before,
     /// The store has done it; only the reply is lost. A listing breaks off at its end instead of ending.
     After,
+    /// The store has done it, and answers a read with half of its bytes. No error is given.
+    Torn,
 }
 
 /// How much goes wrong.
@@ -120,7 +123,12 @@ impl FaultStore {
         Error { kind, operation: operation.to_owned(), address: self.address(), detail: "an ordered fault".to_owned() }
     }
 
-    async fn run<T>(&self, operation: String, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn run<T>(
+        &self,
+        operation: String,
+        tear: fn(T) -> T,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         match self.next() {
             None => work.await,
             Some((Moment::Before, kind)) => Err(self.error(&operation, kind)),
@@ -129,8 +137,13 @@ impl FaultStore {
                 let _ = work.await;
                 Err(self.error(&operation, kind))
             }
+            Some((Moment::Torn, _)) => work.await.map(tear),
         }
     }
+}
+
+fn half(body: Bytes) -> Bytes {
+    body.slice(..body.len() / 2)
 }
 
 #[async_trait]
@@ -140,28 +153,28 @@ impl Storage for FaultStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
-        self.run(format!("put {key}"), self.inner.put(key, body, mode)).await
+        self.run(format!("put {key}"), identity, self.inner.put(key, body, mode)).await
     }
 
     async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
-        self.run(format!("put {key}"), self.inner.put_locked(key, body, mode, lock)).await
+        self.run(format!("put {key}"), identity, self.inner.put_locked(key, body, mode, lock)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
-        self.run(format!("get {key}"), self.inner.get(key)).await
+        self.run(format!("get {key}"), half, self.inner.get(key)).await
     }
 
     async fn get_range(&self, key: &ObjectKey, offset: u64, length_bytes: u64) -> Result<Bytes, Error> {
-        self.run(format!("get range of {key}"), self.inner.get_range(key, offset, length_bytes)).await
+        self.run(format!("get range of {key}"), half, self.inner.get_range(key, offset, length_bytes)).await
     }
 
     async fn stat(&self, key: &ObjectKey) -> Result<Object, Error> {
-        self.run(format!("stat {key}"), self.inner.stat(key)).await
+        self.run(format!("stat {key}"), identity, self.inner.stat(key)).await
     }
 
     fn list<'a>(&'a self, prefix: &str) -> BoxStream<'a, Result<Object, Error>> {
         match self.next() {
-            None => self.inner.list(prefix),
+            None | Some((Moment::Torn, _)) => self.inner.list(prefix),
             Some((Moment::Before, kind)) => stream::iter([Err(self.error("list", kind))]).boxed(),
             Some((Moment::After, kind)) => {
                 self.inner.list(prefix).chain(stream::iter([Err(self.error("list", kind))])).boxed()
@@ -170,6 +183,6 @@ impl Storage for FaultStore {
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
-        self.run(format!("delete {key}"), self.inner.delete(key)).await
+        self.run(format!("delete {key}"), identity, self.inner.delete(key)).await
     }
 }

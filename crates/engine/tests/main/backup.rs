@@ -53,7 +53,7 @@ pub fn memory() -> MemoryStore {
     store
 }
 
-fn client() -> Client {
+pub fn client() -> Client {
     Client { username: "app".to_owned(), hostname: "space".to_owned() }
 }
 
@@ -93,7 +93,7 @@ pub fn back_up(store: &MemoryStore, tree: &Path) -> (BackupOutcome, Run) {
 }
 
 /// Some files of all sizes that matter: empty, small, at the edges of a batch, and cut into several pieces.
-fn make_tree(root: &Path) {
+pub fn make_tree(root: &Path) {
     fs::create_dir_all(root.join("sub/deeper")).unwrap();
     fs::write(root.join("empty"), b"").unwrap();
     fs::write(root.join("hello"), b"hello\n").unwrap();

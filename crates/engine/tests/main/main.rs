@@ -7,5 +7,6 @@ mod forget;
 mod golden;
 mod hostile;
 mod maintain;
+mod misbehaving;
 mod restore;
 mod verify;

@@ -2,5 +2,6 @@
 
 mod backlog;
 mod faults;
+mod random;
 mod scenario;
 mod world;

@@ -160,6 +160,28 @@ async fn contents_of_a_lost_pack_are_written_again() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_notices_contents_that_were_marked_meanwhile() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    write(&open(store.clone()).await.unwrap(), b"some bytes").await.unwrap();
+    let writer = open(store.clone()).await.unwrap();
+    let session = writer.begin().await.unwrap();
+    let content = writer.content_id(PREFIX_DATA, b"some bytes");
+    assert!(session.has(&content).unwrap());
+
+    let other = open(store.clone()).await.unwrap();
+    let marking = other.begin_moving().unwrap();
+    marking.mark_deleted(&other.find(&content).unwrap().unwrap());
+    marking.finish().await.unwrap();
+    assert!(session.has(&content).unwrap());
+    let unfinished =
+        Snapshot { incomplete: Some("checkpoint".to_owned()), ..writer.snapshots().await.unwrap().snapshots.remove(0) };
+    session.checkpoint(&session.packer(), &unfinished).await.unwrap();
+    assert!(!session.has(&content).unwrap());
+    assert!(matches!(session.reserve(&content).unwrap(), Reservation::New { replaces: Some(_), .. }));
+}
+
+#[tokio::test]
 async fn a_repository_replaced_under_an_open_one_is_not_written_to() {
     let store = memory();
     create(store.clone()).await.unwrap();

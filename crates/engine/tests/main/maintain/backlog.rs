@@ -44,3 +44,27 @@ fn settled_epochs_are_merged_in_one_run_and_cleaned_up_later() {
     assert!(world.count("xn") < left.min(70), "{} {left}", world.count("xn"));
     world.verify();
 }
+
+/// What a repository looks like that was never maintained: one epoch with everything.
+#[test]
+fn one_epoch_with_everything_is_merged_a_day_after_the_next_began() {
+    let world = with_backlog(100, 1);
+    world.hours(25);
+    world.write_orphan(b"a day later");
+    let contents = world.repository().description().content_count;
+    assert!(active(&world) > 100);
+    world.maintain(CycleKind::Quick);
+    assert_eq!(world.count("xe"), 1);
+    for _ in 0..2 {
+        world.hours(12);
+        world.write_orphan(world.store.now().to_string().as_bytes());
+        world.maintain(CycleKind::Quick);
+    }
+    world.hours(2);
+    world.maintain(CycleKind::Quick);
+    world.maintain(CycleKind::Quick);
+    assert_eq!(world.count("xs"), 1);
+    assert!(active(&world) < 10, "{}", active(&world));
+    assert_eq!(world.repository().description().content_count, contents + 2);
+    world.verify();
+}
