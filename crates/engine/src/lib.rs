@@ -1,16 +1,20 @@
-//! Files into a repository and back: backup, restore, verify, forget, maintain.
+//! Files into a repository and back: backup, restore, verify, repair, forget, maintain; find, diff, download.
 //!
 //! Each verb is a function over an open repository, its options and a [`Run`]; it blocks until it is done, and can be
 //! watched through the run's [`Meter`] and stopped through its [`Cancel`]. Nothing here knows of Kubernetes, terminals or
 //! configuration files.
 
 mod backup;
+mod diff;
+mod download;
+mod find;
 mod forget;
 mod lane;
 mod limits;
 mod maintain;
 mod meter;
 mod pool;
+mod repair;
 mod restore;
 mod run;
 mod select;
@@ -19,10 +23,14 @@ mod verify;
 mod xattr;
 
 pub use backup::{BackupError, BackupOptions, BackupOutcome, backup};
+pub use diff::{Aspect, DiffError, Difference, diff};
+pub use download::{DownloadError, DownloadOutcome, download};
+pub use find::{FindError, FindOutcome, Version, find};
 pub use forget::{ForgetError, ForgetOutcome, forget, forget_ids};
 pub use limits::Limits;
 pub use maintain::{Done, MaintainError, MaintainOptions, MaintainOutcome, TaskOutcome, maintain};
 pub use meter::{Counter, Meter};
+pub use repair::{Action, RepairError, RepairOptions, RepairOutcome, repair};
 pub use restore::{OwnerMode, RestoreError, RestoreOptions, RestoreOutcome, restore};
 pub use run::{Cancel, Run};
 pub use select::{SelectError, Selection, select};

@@ -25,6 +25,7 @@ use crate::restore::chain;
 use crate::restore::fetch::{FetchError, wait};
 use crate::run::Run;
 use findings::Findings;
+pub(crate) use findings::Wrong;
 
 /// What to verify.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,6 +165,15 @@ impl From<FetchError> for VerifyError {
 /// # Errors
 /// When the store cannot be reached, a chosen snapshot is not there, or the run is cancelled. Damage is in the outcome.
 pub fn verify(repository: &Repository, options: &VerifyOptions, run: &Run) -> Result<VerifyOutcome, VerifyError> {
+    examine(repository, options, run).map(|(outcome, _)| outcome)
+}
+
+/// As [`verify`], and every content that is wrong.
+pub(crate) fn examine(
+    repository: &Repository,
+    options: &VerifyOptions,
+    run: &Run,
+) -> Result<(VerifyOutcome, Wrong), VerifyError> {
     let listing = wait(run, repository.snapshots())?.map_err(VerifyError::List)?;
     let mut findings = Findings::new();
     for detail in repository.damage() {
@@ -173,6 +183,9 @@ pub fn verify(repository: &Repository, options: &VerifyOptions, run: &Run) -> Re
     for error in &listing.damage {
         let is_of_the_index = matches!(error, ReadError::Damaged { detail, .. } if index_damage.contains(detail));
         if !is_of_the_index {
+            if let ReadError::Content { source, .. } = error {
+                findings.behind(source);
+            }
             findings.damaged(Subject::Record, chain(error));
         }
     }
@@ -188,8 +201,8 @@ pub fn verify(repository: &Repository, options: &VerifyOptions, run: &Run) -> Re
     };
     let read = read::contents(repository, &survey, percent, wanted.as_ref(), run, &mut findings)?;
     let walked = tree::verify(repository, &survey, &chosen, run, &mut findings)?;
-    let (findings, left_out_count) = findings.into_sorted();
-    Ok(VerifyOutcome {
+    let (findings, left_out_count, wrong) = findings.into_sorted();
+    let outcome = VerifyOutcome {
         findings,
         left_out_count,
         snapshot_count: chosen.len() as u64,
@@ -200,7 +213,8 @@ pub fn verify(repository: &Repository, options: &VerifyOptions, run: &Run) -> Re
         contents_read_count: read.content_count,
         bytes_read: read.bytes,
         unfinished_pack_count: survey.unfinished_count,
-    })
+    };
+    Ok((outcome, wrong))
 }
 
 fn choose<'a>(snapshots: &'a [Snapshot], options: &VerifyOptions) -> Result<Vec<&'a Snapshot>, VerifyError> {

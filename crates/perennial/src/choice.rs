@@ -169,7 +169,7 @@ pub fn kind_name(kind: EntryKind) -> &'static str {
 }
 
 /// Reads an instant. Without a zone it is the machine's; a day means its end.
-fn instant(text: &str) -> Result<Timestamp, String> {
+pub fn instant(text: &str) -> Result<Timestamp, String> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
     }

@@ -7,10 +7,14 @@ mod cat;
 mod catalog;
 mod completions;
 mod demo;
+mod diff;
+mod download;
+mod find;
 mod forget;
 mod ls;
 mod maintain;
 mod mover;
+mod repair;
 mod repository;
 mod restore;
 mod snapshots;
@@ -32,7 +36,11 @@ pub enum Command {
     Snapshots(snapshots::Arguments),
     Ls(ls::Arguments),
     Cat(cat::Arguments),
+    Find(find::Arguments),
+    Diff(diff::Arguments),
+    Download(download::Arguments),
     Verify(verify::Arguments),
+    Repair(repair::Arguments),
     Forget(forget::Arguments),
     Maintain(maintain::Arguments),
     Demo(demo::Arguments),
@@ -51,7 +59,11 @@ pub fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Snapshots(arguments) => snapshots::run(arguments, shared),
         Command::Ls(arguments) => ls::run(arguments, shared),
         Command::Cat(arguments) => cat::run(arguments, shared),
+        Command::Find(arguments) => find::run(arguments, shared),
+        Command::Diff(arguments) => diff::run(arguments, shared),
+        Command::Download(arguments) => download::run(arguments, shared),
         Command::Verify(arguments) => verify::run(arguments, shared),
+        Command::Repair(arguments) => repair::run(arguments, shared),
         Command::Forget(arguments) => forget::run(arguments, shared),
         Command::Maintain(arguments) => maintain::run(arguments, shared),
         Command::Demo(arguments) => demo::run(arguments, shared),

@@ -58,6 +58,10 @@ explained!(
     engine::VerifyError,
     engine::ForgetError,
     engine::MaintainError,
+    engine::RepairError,
+    engine::DiffError,
+    engine::FindError,
+    engine::DownloadError,
     mover::EnvironmentError,
     crate::demo::DemoError,
 );

@@ -11,7 +11,7 @@ const LEAST_BYTES: u64 = 64 << 20;
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// Reads a size: digits and a unit, as in `96MiB`, `1G` or `1.5GiB`. `K`, `M`, `G` are powers of 1024 too.
-pub fn parse(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let digits_end = text.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_end);
     let number: f64 = number.parse().map_err(|_| "not of the form 96MiB or 1GiB".to_owned())?;
@@ -22,7 +22,12 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "g" | "gb" | "gib" => 1 << 30,
         _ => return Err(format!("the unit {unit} is none of KiB, MiB and GiB")),
     };
-    let bytes = (number * unit_bytes as f64) as u64;
+    Ok((number * unit_bytes as f64) as u64)
+}
+
+/// Reads how much memory may be used, as [`size`].
+pub fn parse(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
     if bytes < LEAST_BYTES { Err("less than 64MiB, which one key derivation takes".to_owned()) } else { Ok(bytes) }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use repository::SystemClock;
-use repository_kopia::{Client, CreateOptions, OpenOptions, Password, Repository};
+use repository_kopia::{Client, ControlRepair, CreateOptions, OpenOptions, Password, RepairMode, Repository};
 use storage::layer::cache::{CacheStorage, Immutable};
 use storage::layer::limit::LimitStorage;
 use storage::layer::meter::{Meter, MeterSnapshot, MeterStorage};
@@ -76,6 +76,21 @@ pub fn open(shared: &Shared, runner: &Runner, cache: Cache) -> Result<Open, Fail
         output::warn(&format!("{damage}; what it listed is unknown"));
     }
     Ok(Open { repository, calls })
+}
+
+/// Opens a repository that may be damaged. The cache is not asked.
+pub fn open_for_repair(
+    shared: &Shared,
+    runner: &Runner,
+    mode: RepairMode,
+) -> Result<(Open, Vec<ControlRepair>), Failure> {
+    let address = address(shared)?;
+    let base = address.open(Layout::Kopia, &credentials())?;
+    let Store { storage, calls } = layered(base, &address, shared, runner, Cache::Bypass)?;
+    let (password, client) = (password(shared)?, source::client(shared));
+    let opening = Repository::open_for_repair(storage, &password, client, Arc::new(SystemClock), mode);
+    let (repository, control) = runner.wait(opening)?;
+    Ok((Open { repository, calls }, control))
 }
 
 /// The place for a new repository; a directory is made.

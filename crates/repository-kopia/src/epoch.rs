@@ -6,7 +6,7 @@
 //!
 //! Everything here is pure: names in, names out. [`crate::Repository`] lists.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use storage::{Object, ObjectKey};
 
@@ -26,6 +26,8 @@ pub(crate) struct View {
     /// Epoch markers and watermarks, each with its number.
     epoch_markers: Vec<(u64, Object)>,
     watermarks: Vec<(u64, Object)>,
+    /// Compacted blobs of every set, complete or not.
+    compacted: Vec<Object>,
 }
 
 /// A set that stands for the epochs `min` to `max`.
@@ -58,6 +60,7 @@ impl View {
             write_epoch: epoch_markers.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0),
             deletion_watermark_seconds: watermarks.iter().map(|(seconds, _)| *seconds).max(),
             uncompacted,
+            compacted: named("xs").chain(named("xr")).cloned().collect(),
             singles: first_complete_sets(named("xs"), epoch_of),
             chain: longest_chain(
                 first_complete_sets(named("xr"), range_of)
@@ -131,6 +134,54 @@ impl View {
     pub(crate) fn watermarks(&self) -> &[(u64, Object)] {
         &self.watermarks
     }
+}
+
+/// Epochs that a marker may be ahead of all blobs before it is a stray rather than a sign that blobs are gone.
+const EPOCHS_AHEAD_MAX: u64 = 1000;
+
+impl View {
+    /// Index blobs that are in the store and do not count, other than those that a compaction stands for: of sets that are
+    /// not complete, and beyond the current epoch.
+    pub(crate) fn inactive(&self) -> Vec<ObjectKey> {
+        let active: HashSet<ObjectKey> = self.complete_index().into_iter().collect();
+        let beyond = self.uncompacted.range(self.write_epoch.saturating_add(2)..).flat_map(|(_, blobs)| blobs);
+        let all = self.compacted.iter().chain(beyond).map(|blob| &blob.key);
+        all.filter(|blob| !active.contains(*blob)).cloned().collect()
+    }
+
+    /// Signs that index blobs are gone, in words. A set that a session is still writing, as `is_open` says of a blob's name,
+    /// is none.
+    pub(crate) fn signs_of_loss(&self, is_open: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let mut signs = Vec::new();
+        for (epoch, blobs) in &self.uncompacted {
+            if *epoch > self.write_epoch.saturating_add(1) {
+                signs.push(format!("epoch {epoch} has index blobs, and the marker that began it is gone"));
+            }
+            let is_superseded =
+                self.singles.contains_key(epoch) || self.chain.last().is_some_and(|range| *epoch <= range.max);
+            if !is_superseded {
+                signs.extend(incomplete_sets(blobs.iter().filter(|blob| !is_open(blob.key.as_str()))));
+            }
+        }
+        let covered = self.chain.last().map_or(0, |range| range.max.saturating_add(1));
+        let has_blobs = |epoch: &u64| self.uncompacted.contains_key(epoch) || self.singles.contains_key(epoch);
+        if self.write_epoch.saturating_sub(covered) <= EPOCHS_AHEAD_MAX {
+            let empty = (covered..self.write_epoch).filter(|epoch| !has_blobs(epoch));
+            signs.extend(empty.map(|epoch| format!("epoch {epoch} was closed, and no index blob of it is there")));
+        }
+        signs
+    }
+}
+
+fn incomplete_sets<'a>(blobs: impl Iterator<Item = &'a Object>) -> Vec<String> {
+    let mut sets: BTreeMap<(String, usize), usize> = BTreeMap::new();
+    for blob in blobs {
+        *sets.entry(set_of(blob.key.as_str())).or_default() += 1;
+    }
+    sets.into_iter()
+        .filter(|((_, count), found)| found < count)
+        .map(|((set, count), found)| format!("of the {count} index blobs of set {set} only {found} are there"))
+        .collect()
 }
 
 /// The epoch in a name: the text before the first `_`, without leading letters.

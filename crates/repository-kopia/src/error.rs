@@ -138,9 +138,9 @@ impl OpenError {
                 Some("check the address and the prefix; `perennial repository create` makes a new repository there")
             }
             Self::NotEmpty { .. } => Some("choose an empty place, or open what is there"),
-            Self::WrongPassword => {
-                Some("check the password; if it is right, kopia.repository is damaged: put a copy of it back")
-            }
+            Self::WrongPassword => Some(
+                "check the password; if it is right, kopia.repository is damaged: `perennial repair` looks for copies of it",
+            ),
             Self::BadPassword => Some("choose another password"),
             Self::BadOption(BadOption::EccInVersion1) => Some("choose version 2 or 3, or leave error correction out"),
             Self::BadOption(_) => Some("choose another value"),
@@ -149,9 +149,9 @@ impl OpenError {
                 "if a change of the password was cut off, run `perennial repository password` again with the same two \
                  passwords; else put a copy of this object back, from a replica or an older version of the bucket",
             ),
-            Self::ParseFormatBlob(_) | Self::ParseBlobcfg(_) => {
-                Some("put a copy of this object back, from a replica or an older version of the bucket")
-            }
+            Self::ParseFormatBlob(_) | Self::ParseBlobcfg(_) => Some(
+                "put a copy of this object back, from a replica or an older version of the bucket; without one, try `perennial repair`",
+            ),
             Self::DeriveKey(_) => None,
             Self::Unsupported(_) => Some("open this repository with kopia"),
             Self::UpgradeInProgress { .. } => Some("wait until the upgrade has ended"),
@@ -228,8 +228,7 @@ impl IndexError {
         match self {
             Self::Storage { source, .. } => source.hint(),
             Self::Damaged { .. } => Some(
-                "put a copy of the object back; without one, move it away and let `kopia index recover` \
-                 rebuild its entries from the packs",
+                "put a copy of the object back; without one, `perennial repair` rebuilds its entries from the packs",
             ),
             Self::DamagedLog { .. } => Some(
                 "put a copy of the object back; without one, move it away: the index blobs that it replaced count again",
@@ -438,6 +437,12 @@ pub enum WriteError {
         /// The first index blob that could not be read.
         detail: String,
     },
+    /// What was written into the index is not found there.
+    #[error("content {content} was written into the index and is not found there")]
+    NotReadBack {
+        /// Which.
+        content: ContentId,
+    },
     /// This machine's clock and the store's differ too much.
     #[error("the store's clock is {skew_seconds} seconds ahead of this machine's")]
     ClockSkew {
@@ -458,6 +463,7 @@ impl WriteError {
             Self::Replaced { .. } | Self::ClockSkew { .. } => Class::Blocked,
             Self::Read(error) => error.class(),
             Self::DamagedIndex { .. } => Class::Damaged,
+            Self::NotReadBack { .. } => Class::Retry,
             Self::GivenUp => Class::Bug,
         }
     }
@@ -468,14 +474,13 @@ impl WriteError {
             Self::Storage { source, .. } => source.hint(),
             Self::Seal { .. } | Self::SealBlob { .. } | Self::TooLong { .. } | Self::GivenUp => None,
             Self::ReadsBackDifferently { .. } => Some("test this machine's memory before using it for backups"),
-            Self::TooSlow { .. } => Some("try again"),
+            Self::TooSlow { .. } | Self::NotReadBack { .. } => Some("try again"),
             Self::UpgradeInProgress { .. } => Some("wait until the upgrade has ended"),
             Self::Index(error) => error.hint(),
             Self::Replaced { .. } => Some("check who wiped or upgraded it; then run again"),
             Self::Read(error) => error.hint(),
             Self::DamagedIndex { .. } => Some(
-                "put a copy of the index blob back; without one, move it away and let `kopia index recover` \
-                 rebuild its entries from the packs",
+                "put a copy of the index blob back; without one, `perennial repair` rebuilds its entries from the packs",
             ),
             Self::ClockSkew { .. } => {
                 Some("set the clocks; their difference decides what garbage collection may remove")

@@ -22,6 +22,8 @@ const UNIQUE_ID_BYTES_MIN: usize = 16;
 const SECRET_BYTES: usize = 32;
 /// Pack size when the configuration names none, in bytes.
 pub(crate) const PACK_BYTES_DEFAULT: u64 = 20_971_520;
+/// Length of the checksum of a format blob's copy in a pack, in bytes.
+const CHECKSUM_BYTES: usize = 32;
 /// The only cipher of the format blob itself.
 const BLOB_ENCRYPTION: &str = "AES256_GCM";
 
@@ -36,7 +38,7 @@ impl Password {
     }
 
     /// Kopia trims white space of passwords given to it, but once stored some as they were: both forms are tried.
-    fn forms(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn forms(&self) -> impl Iterator<Item = &str> {
         let trimmed = self.0.trim();
         std::iter::once(trimmed).chain((trimmed != self.0).then_some(self.0.as_str()))
     }
@@ -67,13 +69,13 @@ pub(crate) struct FormatBlobJson {
     #[serde(default)]
     build_info: String,
     #[serde(rename = "uniqueID")]
-    unique_id: Base64Bytes,
+    pub(crate) unique_id: Base64Bytes,
     #[serde(default)]
-    key_algo: String,
+    pub(crate) key_algo: String,
     #[serde(default)]
-    encryption: String,
+    pub(crate) encryption: String,
     #[serde(default)]
-    encrypted_block_format: Base64Bytes,
+    pub(crate) encrypted_block_format: Base64Bytes,
 }
 
 impl FormatBlobJson {
@@ -215,7 +217,7 @@ pub(crate) struct FormatBlob {
 }
 
 /// The key that locks the two configuration blobs, and the data it authenticates with them.
-fn blob_keys(format_key: &[u8; 32], unique_id: &[u8]) -> ([u8; 32], [u8; 32]) {
+pub(crate) fn blob_keys(format_key: &[u8; 32], unique_id: &[u8]) -> ([u8; 32], [u8; 32]) {
     (derive(format_key, unique_id, b"AES"), derive(format_key, unique_id, b"CHECKSUM"))
 }
 
@@ -307,6 +309,18 @@ impl FormatBlob {
         seal_aes256_gcm(&key, &associated_data, &json::to_vec(retention))
     }
 
+    /// The same repository with another configuration, locked with the same key.
+    pub(crate) fn with_configuration(&self, configuration: Configuration) -> Result<Self, OpenError> {
+        let mut record: FormatBlobJson = serde_json::from_slice(&self.stored).map_err(OpenError::ParseFormatBlob)?;
+        let (key, associated_data) = blob_keys(&self.format_key, &self.unique_id);
+        let plain = json::to_vec(&EncryptedFormatJson { format: configuration.clone() });
+        let sealed = seal_aes256_gcm(&key, &associated_data, &plain).map_err(OpenError::DeriveKey)?;
+        record.encrypted_block_format = Base64Bytes(sealed);
+        let mut stored = serde_json::to_vec_pretty(&record).map_err(OpenError::ParseFormatBlob)?;
+        stored.push(b'\n');
+        Ok(Self { unique_id: self.unique_id.clone(), configuration, stored, format_key: self.format_key })
+    }
+
     /// The retention locks that `kopia.blobcfg` asks for.
     pub(crate) fn open_blobcfg(&self, stored: &[u8]) -> Result<BlobRetention, OpenError> {
         let (key, associated_data) = blob_keys(&self.format_key, &self.unique_id);
@@ -338,6 +352,24 @@ impl FormatBlob {
         let length = ((self.stored.len() + checksum.len()) as u16).to_le_bytes();
         [length.as_slice(), &self.stored, &checksum, &length].concat()
     }
+}
+
+/// The copy of a format blob in the first or last bytes of a pack, if there is a sound one.
+pub(crate) fn copy_in_pack(chunk: &[u8]) -> Option<&[u8]> {
+    let sound = |length: usize, copy: &'_ [u8]| -> bool {
+        let Some((stored, checksum)) = copy.split_at_checked(length - CHECKSUM_BYTES) else { return false };
+        hmac_sha256(b"kopia-repository", stored) == *checksum
+    };
+    let length = |bytes: &[u8]| {
+        let bytes: [u8; 2] = bytes.try_into().ok()?;
+        Some(usize::from(u16::from_le_bytes(bytes))).filter(|length| *length > CHECKSUM_BYTES)
+    };
+    let first = chunk.get(..2).and_then(length).and_then(|length| Some((length, chunk.get(2..2 + length)?)));
+    let end = chunk.len().checked_sub(2)?;
+    let last = chunk.get(end..).and_then(length);
+    let last = last.and_then(|length| Some((length, chunk.get(end.checked_sub(length)?..end)?)));
+    let (length, copy) = [first, last].into_iter().flatten().find(|(length, copy)| sound(*length, copy))?;
+    Some(&copy[..length - CHECKSUM_BYTES])
 }
 
 /// Object-lock settings for new blobs.
@@ -382,6 +414,22 @@ mod tests {
         assert_eq!(blob.open_blobcfg(&stored).unwrap(), super::BlobRetention::default());
         let locked = hex::decode("a0a1a2a3a4a5a6a7a8a9aaab4be4945b60fe6cbc6efd0ff1dad0479447c43b5ae49863a1fa394dfcf510c1696ed2806b939a09fc175e5cb0a2d5ce41b1462729ceaa3009bce118ea5eef0f05aac55381137ea33fbc4050e1134725").unwrap();
         assert_eq!(blob.open_blobcfg(&locked).unwrap().retention_period, 86_400_000_000_000);
+    }
+
+    /// Source: Kopia format, "Format blob" vector of the copy in packs.
+    #[test]
+    fn a_copy_in_a_pack_is_found() {
+        let wrapped =
+            hex::decode("2a00616164736461736461735d248ba07bde060f500ae9b489ff46358544ada66b4737a879ec5f0c9cc257ef2a00")
+                .unwrap();
+        let found = |bytes: &[u8]| super::copy_in_pack(bytes).map(<[u8]>::to_vec);
+        assert_eq!(found(&wrapped).unwrap(), b"aadsdasdas");
+        assert_eq!(found(&[&[1, 2, 3], wrapped.as_slice()].concat()).unwrap(), b"aadsdasdas");
+        assert_eq!(found(&[wrapped.as_slice(), &[1, 2, 3]].concat()).unwrap(), b"aadsdasdas");
+        let mut damaged = wrapped.clone();
+        damaged[20] ^= 1;
+        assert_eq!(found(&damaged), None);
+        (0..6).for_each(|length| assert_eq!(found(&wrapped[..length]), None));
     }
 
     #[test]

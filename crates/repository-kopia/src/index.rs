@@ -18,8 +18,9 @@ pub(crate) use active::{IndexSets, read_view};
 pub(crate) use file::IndexFile;
 pub use legacy::LegacyCompaction;
 pub use load::IndexView;
-pub(crate) use load::{Loaded, load};
+pub(crate) use load::{Loaded, load, load_without, parse_blob};
 pub use merged::MergedIndex;
+pub(crate) use merged::newer;
 #[cfg(feature = "fuzzing")]
 pub(crate) use table::Builder;
 pub(crate) use table::{KEY_BYTES_MAX, Output, Places, Scratch, Sorted, SortedWriter};

@@ -12,8 +12,10 @@
 //! manifest      labelled documents: snapshot, policy
 //! session       writing, in the order that survives a kill
 //! maintenance   giving storage back, in the order and after the times that keep what others write
+//! recover       what can be had back when parts of all this are damaged
 //! ```
-//! Control blobs that are written again under the same name: `kopia.maintenance`, by maintenance.
+//! Control blobs that are written again under the same name: `kopia.maintenance`, by maintenance; those that are damaged, by
+//! repair.
 
 mod blob;
 mod blob_lock;
@@ -42,6 +44,7 @@ mod password;
 mod policy;
 mod read;
 mod records;
+mod recover;
 mod repository;
 mod retention;
 mod session;
@@ -67,6 +70,7 @@ pub use open_options::OpenOptions;
 pub use packer::{FinishedPack, Packer};
 pub use password::change_password;
 pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
+pub use recover::{ControlRepair, Remedy, RepairMode, Salvage, SalvagedPack, Search, UnreadableIndex};
 pub use repository::{Client, Description, Repository};
 pub use retention::{Retention, Verdict, retain};
 pub use session::{Checkpoint, Reservation, Session};

@@ -13,6 +13,8 @@ use repository::PackId;
 use crate::content::{Crypto, Sealed};
 use crate::index::{self, IndexEntry, IndexFile, Location};
 
+/// Hexadecimal digits after the letter in the name of a pack.
+const PACK_DIGITS: usize = 32;
 /// Random bytes in front of the first content.
 const PREAMBLE_BYTES: usize = 32;
 /// Contents are padded to a multiple of this, so that their sum cannot be read off the pack's length.
@@ -36,6 +38,12 @@ impl PackKind {
             Self::Metadata => 'q',
         }
     }
+}
+
+/// Whether an object is a pack: foreign ones may begin with the same letters, and are neither looked into nor deleted.
+pub(crate) fn is_pack_name(name: &str) -> bool {
+    let digits = name.strip_prefix(['p', 'q']).and_then(|rest| rest.split('-').next()).unwrap_or_default();
+    digits.len() == PACK_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// What the index is to say of a content besides where it lies.

@@ -6,7 +6,7 @@ use repository::PackId;
 use storage::Storage;
 
 use crate::error::IndexError;
-use crate::pack::PackKind;
+use crate::pack::{PackKind, is_pack_name};
 
 /// Domain of the hashes that stand for names.
 const HASH_KEY: &[u8] = b"perennial: names of packs";
@@ -30,6 +30,9 @@ impl PackSizes {
             let mut listing = storage.list(&kind.prefix().to_string());
             let failed = |source| IndexError::Storage { operation: "list packs".to_owned(), source };
             while let Some(object) = listing.try_next().await.map_err(failed)? {
+                if !is_pack_name(object.key.as_str()) {
+                    continue;
+                }
                 let pack = PackId::new(object.key.as_str());
                 listed.sizes.push((short(&listed.hash, &pack), object.size_bytes));
                 each(&pack, object.size_bytes);

@@ -1,6 +1,6 @@
 //! An open repository: its keys, its index, and everything that can be read with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -17,9 +17,11 @@ use crate::error::{ContentError, IndexError, OpenError, ReadError};
 use crate::format_blob::{
     BLOBCFG_BLOB, BlobRetention, EpochParameters, FORMAT_BLOB, FormatBlob, PACK_BYTES_DEFAULT, Password,
 };
-use crate::index::{IndexEntry, IndexSets, IndexView, Loaded, Location, Places, Scratch, load, read_view};
+use crate::index::{
+    IndexEntry, IndexSets, IndexView, Loaded, Location, Places, Scratch, load, load_without, read_view,
+};
 use crate::maintenance::Running;
-use crate::manifest::{self, MANIFEST_PREFIX, Manifest};
+use crate::manifest::{self, MANIFEST_PREFIX, Manifest, ManifestRecord};
 use crate::open_options::OpenOptions;
 use crate::policy::{self, Policy, PolicyJson};
 use crate::snapshot::{self, Listing};
@@ -63,6 +65,9 @@ pub struct Description {
     /// New index blobs belong to this epoch; none in repositories without epochs.
     pub write_epoch: Option<u64>,
 }
+
+/// What one content of manifests holds.
+type Records = Result<Vec<ManifestRecord>, ReadError>;
 
 /// An open Kopia repository.
 ///
@@ -136,13 +141,44 @@ impl Repository {
         clock: Arc<dyn Clock>,
         options: &OpenOptions,
     ) -> Result<Self, OpenError> {
+        let opened = Self::load_all(storage, format, retention, client, clock, options).await?;
+        match opened.count_if_no_index_blob_opens() {
+            Some(count) => Err(OpenError::ForeignIndex { count }),
+            None => Ok(opened),
+        }
+    }
+
+    /// Loads even where no index blob opens, if a pack proves that the keys are right.
+    pub(crate) async fn load_damaged(
+        storage: Arc<dyn Storage>,
+        format: FormatBlob,
+        retention: &BlobRetention,
+        client: Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        check_supported(&format.configuration)?;
+        check_unlocked(&format.configuration, &*clock)?;
+        let opened = Self::load_all(storage, format, retention, client, clock, &OpenOptions::default()).await?;
+        if let Some(count) = opened.count_if_no_index_blob_opens()
+            && !opened.any_pack_opens().await?
+        {
+            return Err(OpenError::ForeignIndex { count });
+        }
+        Ok(opened)
+    }
+
+    async fn load_all(
+        storage: Arc<dyn Storage>,
+        format: FormatBlob,
+        retention: &BlobRetention,
+        client: Client,
+        clock: Arc<dyn Clock>,
+        options: &OpenOptions,
+    ) -> Result<Self, OpenError> {
         let crypto = Arc::new(Crypto::new(&format.configuration)?);
         let locks = BlobLocks::new(retention)?;
         let places = options.places(&hex::encode(&format.unique_id));
         let loaded = load(&*storage, &crypto, index_sets(&format.configuration), &places, None).await?;
-        if loaded.blob_count > 0 && loaded.opened_count == 0 {
-            return Err(OpenError::ForeignIndex { count: loaded.blob_count });
-        }
         Ok(Self {
             storage,
             format,
@@ -156,6 +192,11 @@ impl Repository {
         })
     }
 
+    fn count_if_no_index_blob_opens(&self) -> Option<usize> {
+        let loaded = self.loaded();
+        (loaded.blob_count > 0 && loaded.opened_count == 0).then_some(loaded.blob_count)
+    }
+
     /// Reads the index anew. Contents and snapshots that others have written since become visible.
     ///
     /// # Errors
@@ -166,6 +207,11 @@ impl Repository {
         let loaded = Arc::new(loaded);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
+    }
+
+    /// The index as it would be if some of its blobs were not there.
+    pub(crate) async fn load_without(&self, without: &HashSet<ObjectKey>) -> Result<Loaded, IndexError> {
+        load_without(&*self.storage, &self.crypto, self.index_sets(), &self.places, None, without).await
     }
 
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
@@ -355,27 +401,9 @@ impl Repository {
     /// # Errors
     /// When the store fails.
     pub async fn manifests(&self) -> Result<(Vec<Manifest>, Vec<ReadError>), ReadError> {
-        let loaded = self.loaded();
-        let mut contents = Vec::new();
-        for entry in loaded.index.with_prefix(MANIFEST_PREFIX) {
-            let entry = entry?;
-            if !entry.deleted {
-                contents.push(entry.content);
-            }
-        }
-        let read: Vec<_> = futures::stream::iter(contents)
-            .map(|content| async move {
-                let what = || format!("read manifest content {content}");
-                let bytes =
-                    self.content(&content).await.map_err(|source| ReadError::Content { what: what(), source })?;
-                manifest::read_content(&content.to_string(), &bytes)
-            })
-            .buffer_unordered(READS_IN_FLIGHT)
-            .collect()
-            .await;
         let mut records = Vec::new();
         let mut damage = Vec::new();
-        for result in read {
+        for (_, result) in self.read_records().await? {
             match result {
                 Ok(more) => records.extend(more),
                 Err(error) if error.class() == Class::Damaged => damage.push(error),
@@ -383,6 +411,41 @@ impl Repository {
             }
         }
         Ok((manifest::merge(records), damage))
+    }
+
+    /// The contents of manifests that cannot be read, and why not.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unreadable_records(&self) -> Result<Vec<(IndexEntry, ReadError)>, ReadError> {
+        let mut unreadable = Vec::new();
+        for (entry, result) in self.read_records().await? {
+            match result {
+                Err(error) if error.class() == Class::Damaged => unreadable.push((entry, error)),
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+        }
+        unreadable.sort_by_key(|(entry, _)| entry.content);
+        Ok(unreadable)
+    }
+
+    async fn read_records(&self) -> Result<Vec<(IndexEntry, Records)>, ReadError> {
+        let loaded = self.loaded();
+        let mut entries = Vec::new();
+        for entry in loaded.index.with_prefix(MANIFEST_PREFIX) {
+            entries.extend(Some(entry?).filter(|entry| !entry.deleted));
+        }
+        let read = futures::stream::iter(entries)
+            .map(|entry| async move {
+                let content = entry.content;
+                let what = || format!("read manifest content {content}");
+                let bytes = self.content(&content).await.map_err(|source| ReadError::Content { what: what(), source });
+                let records = bytes.and_then(|bytes| manifest::read_content(&content.to_string(), &bytes));
+                (entry, records)
+            })
+            .buffer_unordered(READS_IN_FLIGHT);
+        Ok(read.collect().await)
     }
 
     /// Every snapshot, ascending by start.

@@ -131,9 +131,18 @@ impl Repository {
     }
 
     fn begin_over(&self, existing: Existing) -> Result<Session<'_>, WriteError> {
-        if let Some(detail) = self.damage().into_iter().next() {
-            return Err(WriteError::DamagedIndex { detail });
+        match self.damage().into_iter().next() {
+            Some(detail) => Err(WriteError::DamagedIndex { detail }),
+            None => self.begin_anyway(existing),
         }
+    }
+
+    /// Begins to write although part of the index may be damaged: to repair it.
+    pub(crate) fn begin_repair(&self) -> Result<Session<'_>, WriteError> {
+        self.begin_anyway(Existing { index: self.index(), pack_bytes: Vec::new() })
+    }
+
+    fn begin_anyway(&self, existing: Existing) -> Result<Session<'_>, WriteError> {
         let started = self.clock().now();
         let id =
             blob::new_session_id(started).map_err(|source| WriteError::SealBlob { blob: "session marker", source })?;
@@ -310,6 +319,12 @@ impl Session<'_> {
             }
         }
         Err(WriteError::TooSlow { epoch: self.repository.read_view().await?.write_epoch })
+    }
+
+    /// Publishes entries of packs that have long been there.
+    pub(crate) async fn publish(&self, entries: Vec<IndexEntry>) -> Result<(), WriteError> {
+        lock(&self.durable).extend(entries);
+        self.flush().await
     }
 
     /// Writes one set of index blobs into the current epoch. False when that epoch was closed meanwhile, so that a

@@ -1,9 +1,10 @@
 //! What is wrong, and whom it concerns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use repository::{ContentId, DataId, PackId, SnapshotId};
+use repository_kopia::ContentError;
 
 /// Findings that are listed; all are counted.
 const FINDINGS_MAX: usize = 1000;
@@ -89,11 +90,21 @@ pub(super) struct Findings {
     findings: Vec<Finding>,
     known: HashMap<Subject, usize>,
     left_out_count: u64,
+    wrong: Wrong,
+}
+
+/// Every content that is not what it should be, beyond any limit of what is listed.
+#[derive(Debug, Default)]
+pub(crate) struct Wrong {
+    /// In no index, and something needs it.
+    pub(crate) unlisted: BTreeSet<ContentId>,
+    /// In the index, and its bytes are not there or not right.
+    pub(crate) unreadable: BTreeSet<ContentId>,
 }
 
 impl Findings {
     pub(super) fn new() -> Self {
-        Self { findings: Vec::new(), known: HashMap::new(), left_out_count: 0 }
+        Self { findings: Vec::new(), known: HashMap::new(), left_out_count: 0, wrong: Wrong::default() }
     }
 
     /// Damage, not yet known to concern any path.
@@ -114,6 +125,25 @@ impl Findings {
         }
         if let Some(finding) = self.known.get(&subject).and_then(|at| self.findings.get_mut(*at)) {
             finding.content_count += 1;
+        }
+    }
+
+    /// A content that something needs and no index lists.
+    pub(super) fn unlisted(&mut self, content: ContentId) {
+        self.wrong.unlisted.insert(content);
+    }
+
+    /// A content whose bytes were asked for and are not there or not right.
+    pub(super) fn unreadable(&mut self, content: ContentId) {
+        self.wrong.unreadable.insert(content);
+    }
+
+    /// What an error says about the content behind it.
+    pub(super) fn behind(&mut self, error: &ContentError) {
+        match error {
+            ContentError::Unknown { content } => self.unlisted(*content),
+            ContentError::Read { content, .. } | ContentError::Damaged { content, .. } => self.unreadable(*content),
+            ContentError::Unsupported { .. } | ContentError::LookUp { .. } => {}
         }
     }
 
@@ -150,9 +180,9 @@ impl Findings {
         self.findings.push(Finding { severity, subject, detail, content_count, affected, affected_count });
     }
 
-    /// Damage first, in the order in which it was found, and how many there were beyond the limit.
-    pub(super) fn into_sorted(mut self) -> (Vec<Finding>, u64) {
+    /// Damage first, in the order in which it was found; how many there were beyond the limit; and all contents concerned.
+    pub(super) fn into_sorted(mut self) -> (Vec<Finding>, u64, Wrong) {
         self.findings.sort_by_key(|finding| finding.severity);
-        (self.findings, self.left_out_count)
+        (self.findings, self.left_out_count, self.wrong)
     }
 }

@@ -104,7 +104,10 @@ pub(super) fn contents(
     failed.sort_by_key(|(content, _)| *content);
     for (content, error) in failed {
         match error.class() {
-            Class::Damaged => findings.damaged(Subject::Content(content), chain(&error)),
+            Class::Damaged => {
+                findings.behind(&error);
+                findings.damaged(Subject::Content(content), chain(&error));
+            }
             Class::Retry | Class::Blocked | Class::Bug => findings.warning(Subject::Content(content), chain(&error)),
         }
     }

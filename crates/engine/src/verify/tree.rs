@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures::{StreamExt as _, stream};
 use repository::{ContentId, DataId, Directory, Entry, EntryKind, Snapshot, SnapshotId, Summary};
-use repository_kopia::{IndexView, ObjectId, Piece, ReadError, Repository, Survey};
+use repository_kopia::{IndexEntry, IndexView, ObjectId, Piece, ReadError, Repository, Survey};
 use storage::Class;
 
 use super::VerifyError;
@@ -46,6 +46,7 @@ pub(super) fn verify(
         index,
         seen: HashMap::new(),
         sound: HashMap::new(),
+        suspects: HashMap::new(),
         walked: Walked::default(),
     };
     for snapshot in snapshots {
@@ -112,6 +113,8 @@ struct Verifier<'a, 'f> {
     seen: HashMap<DataId, Rc<Cell<bool>>>,
     /// Large files whose pieces are all there, and their bytes.
     sound: HashMap<DataId, u64>,
+    /// Contents that are on their way out and needed, and why they cannot be read.
+    suspects: HashMap<ContentId, Option<String>>,
     walked: Walked,
 }
 
@@ -241,6 +244,7 @@ impl Verifier<'_, '_> {
     fn piece(&mut self, piece: &Piece) -> Result<(Option<Subject>, Option<u64>), VerifyError> {
         let subject = Subject::Content(piece.content);
         let Some(found) = self.index.index().find(&piece.content)? else {
+            self.findings.unlisted(piece.content);
             self.findings.damaged(subject.clone(), format!("content {} is in no index", piece.content));
             return Ok((Some(subject), None));
         };
@@ -248,6 +252,13 @@ impl Verifier<'_, '_> {
             let pack = Subject::Pack(found.location.pack.clone());
             self.findings.damaged(pack.clone(), problem);
             return Ok((Some(pack), None));
+        }
+        if found.deleted
+            && let Some(detail) = self.why_unreadable(&found)?
+        {
+            self.findings.unreadable(piece.content);
+            self.findings.damaged(subject.clone(), detail);
+            return Ok((Some(subject), None));
         }
         let length_bytes = (!piece.compressed).then_some(u64::from(found.location.original_bytes));
         if let (Some(stated), Some(known)) = (piece.length_bytes, length_bytes)
@@ -258,6 +269,21 @@ impl Verifier<'_, '_> {
         }
         let is_known_bad = self.findings.knows(&subject);
         Ok((is_known_bad.then_some(subject), length_bytes))
+    }
+
+    /// A content that is on its way out although a snapshot needs it is suspect: repairing marks those that are gone. There
+    /// are few, so each is read, once.
+    fn why_unreadable(&mut self, found: &IndexEntry) -> Result<Option<String>, VerifyError> {
+        if let Some(known) = self.suspects.get(&found.content) {
+            return Ok(known.clone());
+        }
+        let detail = match wait(self.run, self.repository.content(&found.content))? {
+            Ok(_) => None,
+            Err(error) if error.class() == Class::Damaged => Some(chain(&error)),
+            Err(error) => return Err(VerifyError::ReadContent(error)),
+        };
+        self.suspects.insert(found.content, detail.clone());
+        Ok(detail)
     }
 
     fn unreadable(
@@ -276,6 +302,7 @@ impl Verifier<'_, '_> {
         node.mark_bad();
         // The pack or the content behind it is a finding of its own.
         if let ReadError::Content { source, .. } = &error {
+            self.findings.behind(source);
             for subject in subjects_behind(source) {
                 self.findings.affects(&subject, || Affected { snapshot: snapshot.clone(), path: path.clone() });
             }

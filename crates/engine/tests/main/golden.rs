@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use engine::{Cancel, Limits, Meter, Run};
 use repository::{Snapshot, SystemClock};
-use repository_kopia::{Client, Password, Repository};
+use repository_kopia::{Client, ControlRepair, OpenError, Password, RepairMode, Repository};
 use serde_json::Value;
 use storage::{FilesystemStorage, Layout, Storage};
+use testkit::MemoryStore;
 use tokio::runtime::Runtime;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../repository-kopia/tests");
@@ -40,7 +41,47 @@ pub fn open_store(store: Arc<dyn Storage>, threads: usize) -> Opened {
     open_with(store, threads, "correct horse")
 }
 
+/// Opens a repository that may be damaged, and tells what was wrong with its control objects.
+pub fn open_for_repair(store: Arc<dyn Storage>, mode: RepairMode) -> Result<(Opened, Vec<ControlRepair>), OpenError> {
+    let mut control = Vec::new();
+    let opened = try_open_with(2, async |client| {
+        let password = Password::new("correct horse");
+        let (repository, repairs) =
+            Repository::open_for_repair(store, &password, client, Arc::new(SystemClock), mode).await?;
+        control = repairs;
+        Ok(repository)
+    })?;
+    Ok((opened, control))
+}
+
+/// All objects of a repository in a directory.
+pub fn memory_of(path: &Path) -> MemoryStore {
+    fn collect(directory: &Path, prefix: &str, objects: &mut Vec<(String, Vec<u8>)>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                collect(&entry.path(), &name, objects);
+            } else if let Some(name) = name.strip_suffix(".f") {
+                objects.push((name.to_owned(), fs::read(entry.path()).unwrap()));
+            }
+        }
+    }
+    let mut objects = Vec::new();
+    collect(path, "", &mut objects);
+    MemoryStore::with(objects)
+}
+
 fn open_with(store: Arc<dyn Storage>, threads: usize, password: &str) -> Opened {
+    let password = Password::new(password);
+    try_open_with(threads, async |client| Repository::open(store, &password, client, Arc::new(SystemClock)).await)
+        .unwrap()
+}
+
+fn try_open_with(
+    threads: usize,
+    open: impl AsyncFnOnce(Client) -> Result<Repository, OpenError>,
+) -> Result<Opened, OpenError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let limits = Limits { threads, ..Limits::for_memory(64 << 20, NonZeroUsize::MIN) };
     let run = Run {
@@ -50,10 +91,8 @@ fn open_with(store: Arc<dyn Storage>, threads: usize, password: &str) -> Opened 
         cancel: Cancel::new(),
     };
     let client = Client { username: "golduser".to_owned(), hostname: "goldhost".to_owned() };
-    let password = Password::new(password);
-    let opening = Repository::open(store, &password, client, Arc::new(SystemClock));
-    let repository = runtime.block_on(opening).unwrap();
-    Opened { repository, run, _runtime: runtime }
+    let repository = runtime.block_on(open(client))?;
+    Ok(Opened { repository, run, _runtime: runtime })
 }
 
 impl Opened {

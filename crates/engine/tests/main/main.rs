@@ -8,5 +8,6 @@ mod golden;
 mod hostile;
 mod maintain;
 mod misbehaving;
+mod repair;
 mod restore;
 mod verify;

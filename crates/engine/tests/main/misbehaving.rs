@@ -48,7 +48,10 @@ fn try_back_up(store: Arc<dyn Storage>, tree: &Path) -> Result<(), (String, Clas
     let opened = RUNTIME.block_on(Repository::open(store, &password, client(), clock()));
     let repository = opened.map_err(|error| (chain(&error), error.class()))?;
     match backup(&repository, tree, &options(), &run()) {
-        Ok(outcome) => Ok(assert!(outcome.is_complete(), "{outcome:?}")),
+        Ok(outcome) => {
+            assert!(outcome.is_complete(), "{outcome:?}");
+            Ok(())
+        }
         Err(error) => Err((chain(&error), error.class())),
     }
 }

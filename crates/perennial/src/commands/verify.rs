@@ -89,7 +89,8 @@ fn text(outcome: &VerifyOutcome, runner: &Runner, quiet: bool) -> String {
     format!("{text}{verdict}\n{}", output::block(&lines))
 }
 
-fn text_of_finding(finding: &Finding) -> String {
+/// A finding and the paths it concerns.
+pub fn text_of_finding(finding: &Finding) -> String {
     let severity = severity_name(finding.severity);
     let detail = output::visible(&finding.detail);
     let mut text = format!("{severity}: {}: {detail}\n", finding.subject);
@@ -131,9 +132,10 @@ struct VerifyView {
     storage: StorageView,
 }
 
+/// A finding in JSON.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct FindingView {
+pub struct FindingView {
     severity: &'static str,
     subject: String,
     detail: String,
@@ -170,7 +172,8 @@ impl VerifyView {
 }
 
 impl FindingView {
-    fn of(finding: &Finding) -> Self {
+    /// The view of a finding.
+    pub fn of(finding: &Finding) -> Self {
         let affected = finding.affected.iter();
         Self {
             severity: severity_name(finding.severity),

@@ -27,17 +27,25 @@ pub(crate) struct Active {
     pub(crate) damage: Vec<IndexError>,
 }
 
-pub(crate) async fn active(storage: &dyn Storage, crypto: &Crypto, sets: IndexSets) -> Result<Active, IndexError> {
+/// The index blobs that count, or would if those in `without` were not there.
+pub(crate) async fn active(
+    storage: &dyn Storage,
+    crypto: &Crypto,
+    sets: IndexSets,
+    without: &HashSet<ObjectKey>,
+) -> Result<Active, IndexError> {
     match sets {
         IndexSets::Epochs => {
             let mut blobs = list(storage, "x").await?;
+            blobs.retain(|blob| !without.contains(&blob.key));
             let view = View::new(&blobs);
             let keys: HashSet<ObjectKey> = view.complete_index().into_iter().collect();
             blobs.retain(|blob| keys.contains(&blob.key));
             Ok(Active { view, blobs, damage: Vec::new() })
         }
         IndexSets::Legacy => {
-            let set = legacy::read(storage, crypto).await?;
+            let mut set = legacy::read(storage, crypto).await?;
+            set.blobs.retain(|object| !without.contains(&object.key));
             let blobs = set.active().cloned().collect();
             Ok(Active { view: View::default(), blobs, damage: set.damage })
         }

@@ -1,5 +1,6 @@
 //! The index as it is in the store now.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -63,9 +64,21 @@ pub(crate) async fn load(
     places: &Places,
     before: Option<&Loaded>,
 ) -> Result<Loaded, IndexError> {
+    load_without(storage, crypto, sets, places, before, &HashSet::new()).await
+}
+
+/// The index as it would be if some of its blobs were not there.
+pub(crate) async fn load_without(
+    storage: &dyn Storage,
+    crypto: &Arc<Crypto>,
+    sets: IndexSets,
+    places: &Places,
+    before: Option<&Loaded>,
+    without: &HashSet<ObjectKey>,
+) -> Result<Loaded, IndexError> {
     let mut attempt = 1;
     loop {
-        let Active { view, blobs, mut damage } = active(storage, crypto, sets).await?;
+        let Active { view, blobs, mut damage } = active(storage, crypto, sets, without).await?;
         let watermark_seconds = view.deletion_watermark_seconds;
         let blob_count = blobs.len();
         let set = places.set(blobs.iter().map(|blob| blob.key.as_str()), watermark_seconds);
@@ -184,4 +197,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     let failed =
         |error| IndexError::Table { operation: "merge the index".to_owned(), source: std::io::Error::other(error) };
     tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
+/// What an index blob holds.
+///
+/// # Errors
+/// In words.
+pub(crate) fn parse_blob(crypto: &Crypto, key: &ObjectKey, sealed: Vec<u8>) -> Result<IndexFile, String> {
+    blob::open(crypto, key.as_str(), sealed).and_then(IndexFile::parse).and_then(check_entries)
+}
+
+fn check_entries(file: IndexFile) -> Result<IndexFile, String> {
+    (0..file.len()).try_for_each(|at| file.entry(at).map(|_| ()))?;
+    Ok(file)
 }

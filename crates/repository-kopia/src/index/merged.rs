@@ -147,3 +147,8 @@ impl MergedIndex {
         IndexError::Table { operation: format!("read the index table {}", path.display()), source }
     }
 }
+
+/// The entry that counts of two for one content.
+pub(crate) fn newer(a: IndexEntry, b: IndexEntry) -> IndexEntry {
+    if a.rank() >= b.rank() { a } else { b }
+}

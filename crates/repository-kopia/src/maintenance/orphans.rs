@@ -15,7 +15,7 @@ use super::cycle::MaintenanceCycle;
 use super::error::MaintenanceError;
 use super::stats::TaskStats;
 use crate::blob::{self, SessionMarker, session_of};
-use crate::pack::PackKind;
+use crate::pack::{PackKind, is_pack_name};
 use crate::pack_sizes::PackSet;
 
 /// The packs of what began this soon after the cycle are too young by any measure.
@@ -58,7 +58,9 @@ impl MaintenanceCycle<'_> {
             let mut listing = self.repository.storage().list(prefix);
             let failed = || MaintenanceError::storage(format!("list objects {prefix}…"));
             while let Some(object) = listing.try_next().await.map_err(|source| failed()(source))? {
-                if referenced.contains(&PackId::new(object.key.as_str())) {
+                let name = object.key.as_str();
+                let is_ours = prefix == MARKER_PREFIX || is_pack_name(name);
+                if !is_ours || referenced.contains(&PackId::new(name)) {
                     continue;
                 }
                 let counts = if rule.keeps(&object) { &mut kept } else { &mut gone };

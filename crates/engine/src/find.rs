@@ -1,0 +1,164 @@
+//! Entries by name, size, time or kind, over many snapshots at once.
+//!
+//! The trees are gone through side by side: a directory that several snapshots have alike is read once, and each version of a
+//! file is told of once, with all snapshots that have it. Memory: the listings on the way down.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, stream};
+use repository::{DataId, Entry, EntryKind, Snapshot};
+use repository_kopia::{ReadError, Repository};
+use storage::Class;
+
+use crate::restore::chain;
+use crate::restore::fetch::{FetchError, wait};
+use crate::restore::walk::LOOK_AHEAD;
+use crate::run::Run;
+
+/// One version of an entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// Relative to the root; `.` is the root.
+    pub path: String,
+    /// What it is.
+    pub entry: Entry,
+    /// Which of the given snapshots have it, by their places, ascending.
+    pub snapshots: Vec<usize>,
+}
+
+/// What came of a search.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FindOutcome {
+    /// Versions told of.
+    pub version_count: u64,
+    /// Directories that could not be read, and why not.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// Searching ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// A directory could not be read.
+    #[error("read {path}")]
+    Read {
+        /// Relative to the root.
+        path: String,
+        /// Why not.
+        #[source]
+        source: ReadError,
+    },
+    /// Whoever is told does not want more.
+    #[error("tell of an entry")]
+    Told(#[source] std::io::Error),
+    /// Asked to stop.
+    #[error("stopped on request")]
+    Interrupted,
+}
+
+impl FindError {
+    /// What to do about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Read { source, .. } => source.class(),
+            Self::Told(_) => Class::Blocked,
+            Self::Interrupted => Class::Retry,
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { source, .. } => source.hint(),
+            Self::Told(_) => Some("check where the output goes"),
+            Self::Interrupted => None,
+        }
+    }
+}
+
+impl From<FetchError> for FindError {
+    fn from(_: FetchError) -> Self {
+        Self::Interrupted
+    }
+}
+
+/// Tells of every version of every entry that `is_wanted`, of snapshots of one source.
+///
+/// # Errors
+/// When the store fails, `tell` fails, or the run is cancelled. A damaged directory is in the outcome.
+pub fn find(
+    repository: &Repository,
+    snapshots: &[&Snapshot],
+    is_wanted: &dyn Fn(&str, &Entry) -> bool,
+    run: &Run,
+    tell: &mut dyn FnMut(Version) -> std::io::Result<()>,
+) -> Result<FindOutcome, FindError> {
+    let mut outcome = FindOutcome::default();
+    let roots = snapshots.iter().enumerate();
+    let roots = roots.filter_map(|(at, snapshot)| Some((snapshot.root.clone()?, vec![at]))).collect();
+    let mut open = vec![];
+    let mut met = |path: String, versions: Vec<(Entry, Vec<usize>)>, open: &mut Vec<Node>| {
+        let mut inside: BTreeMap<DataId, Vec<usize>> = BTreeMap::new();
+        for (entry, snapshots) in versions {
+            if entry.kind == EntryKind::Directory {
+                inside.entry(entry.data.clone()).or_default().extend(&snapshots);
+            }
+            if is_wanted(&path, &entry) {
+                outcome.version_count += 1;
+                tell(Version { path: path.clone(), entry, snapshots }).map_err(FindError::Told)?;
+            }
+        }
+        if !inside.is_empty() {
+            open.push(Node { path, inside });
+        }
+        Ok::<(), FindError>(())
+    };
+    met(".".to_owned(), alike(roots), &mut open)?;
+    let mut unreadable = Vec::new();
+    while let Some(Node { path, inside }) = open.pop() {
+        let read = stream::iter(inside)
+            .map(async |(data, snapshots)| (repository.directory(&data).await, snapshots))
+            .buffered(LOOK_AHEAD);
+        let mut names: BTreeMap<String, Vec<(Entry, Vec<usize>)>> = BTreeMap::new();
+        for (listing, snapshots) in wait(run, read.collect::<Vec<_>>())? {
+            match listing {
+                Ok(listing) => {
+                    for entry in listing.entries {
+                        names.entry(entry.name.clone()).or_default().push((entry, snapshots.clone()));
+                    }
+                }
+                Err(error) if error.class() == Class::Damaged => unreadable.push((path.clone(), chain(&error))),
+                Err(source) => return Err(FindError::Read { path, source }),
+            }
+        }
+        let first = open.len();
+        for (name, versions) in names {
+            let path = if path == "." { name } else { format!("{path}/{name}") };
+            met(path, alike(versions), &mut open)?;
+        }
+        open[first..].reverse();
+    }
+    outcome.unreadable = unreadable;
+    Ok(outcome)
+}
+
+/// Directories at one path, and the snapshots that have each.
+struct Node {
+    path: String,
+    inside: BTreeMap<DataId, Vec<usize>>,
+}
+
+/// Equal entries become one, with the snapshots of all; in the order of the first that has each.
+fn alike(versions: Vec<(Entry, Vec<usize>)>) -> Vec<(Entry, Vec<usize>)> {
+    let mut distinct: Vec<(Entry, Vec<usize>)> = Vec::new();
+    for (entry, snapshots) in versions {
+        match distinct.iter_mut().find(|(known, _)| *known == entry) {
+            Some((_, all)) => all.extend(snapshots),
+            None => distinct.push((entry, snapshots)),
+        }
+    }
+    for (_, snapshots) in &mut distinct {
+        snapshots.sort_unstable();
+    }
+    distinct.sort_by_key(|(_, snapshots)| snapshots.first().copied());
+    distinct
+}

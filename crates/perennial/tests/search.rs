@@ -1,0 +1,155 @@
+//! Find, diff and download; the archive is unpacked by GNU tar and compared with the source.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Place, describe, noise};
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Two snapshots of `me@box:/data`: one file changed, one gone, one new, one only touched in its mode.
+fn two_snapshots(place: &Place) -> [String; 2] {
+    let source = place.plant("source");
+    let backup = || {
+        let ran = place.run(&["backup", "source", "--as", "me@box:/data", "--json"]).expect(0);
+        ran.json()["snapshot"].as_str().unwrap().to_owned()
+    };
+    let first = backup();
+    fs::write(source.join("hello.txt"), "hello again\n").unwrap();
+    fs::remove_file(source.join("photos/dangling")).unwrap();
+    fs::write(source.join("photos/2025/new.jpg"), noise(1000)).unwrap();
+    fs::set_permissions(source.join("nothing"), fs::Permissions::from_mode(0o600)).unwrap();
+    [first, backup()]
+}
+
+#[test]
+fn each_version_of_a_file_is_found_once() {
+    let place = Place::created();
+    let [first, second] = two_snapshots(&place);
+    let find = |arguments: &[&str]| {
+        let all = [&["find", "--source", "me@box:/data", "--json"], arguments].concat();
+        let found = lines(&place.run(&all).expect(0).stdout);
+        found.into_iter().map(|found| format!("{} {}", found["path"].as_str().unwrap(), found["snapshots"])).collect()
+    };
+    let found: Vec<String> = find(&["*.txt"]);
+    assert_eq!(found, [format!("hello.txt [\"{first}\"]"), format!("hello.txt [\"{second}\"]")]);
+    let found: Vec<String> = find(&["photos/**/*.jpg"]);
+    assert_eq!(found, [format!("photos/2025/new.jpg [\"{second}\"]")]);
+    let found: Vec<String> = find(&["--larger", "1MiB"]);
+    assert_eq!(found, [format!("photos/large [\"{first}\",\"{second}\"]")]);
+    let found: Vec<String> = find(&["--type", "symlink"]);
+    assert_eq!(found, [format!("link [\"{first}\",\"{second}\"]"), format!("photos/dangling [\"{first}\"]")]);
+    let found: Vec<String> = find(&["--newer", "2100-01-01"]);
+    assert!(found.is_empty());
+    let text = place.run(&["find", "a b*", "--all"]).expect(0).stdout;
+    assert!(text.contains("photos/2025/a b\\u{1b}[2J  ") && text.contains("(2)"), "{text}");
+    let none = place.run(&["find", "x"]).expect(0);
+    assert!(none.stdout.is_empty() && none.stderr.contains("--all"), "{none:?}");
+}
+
+#[test]
+fn what_differs_is_told_and_nothing_else() {
+    let place = Place::created();
+    let [first, second] = two_snapshots(&place);
+    let told = lines(&place.run(&["diff", &first, &second, "--json"]).expect(0).stdout);
+    let told: Vec<String> = told
+        .iter()
+        .map(|told| {
+            format!("{} {} {}", told["change"].as_str().unwrap(), told["path"].as_str().unwrap(), told["aspects"])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "changed hello.txt [\"size\",\"time\",\"content\"]",
+            "changed nothing [\"mode\"]",
+            "changed photos [\"time\"]",
+            "changed photos/2025 [\"time\"]",
+            "removed photos/dangling []",
+            "added photos/2025/new.jpg []",
+        ]
+    );
+    let text = place.run(&["diff", &first, &second, "--exit-code"]).expect(3).stdout;
+    assert!(text.contains("+ photos/2025/new.jpg\n") && text.contains("~ nothing  (0644 → 0600)"), "{text}");
+    place.run(&["diff", &second, &second, "--exit-code"]).expect(0);
+    let stat = place.run(&["diff", &first, &second, "--stat", "--json"]).expect(0).json();
+    assert_eq!((&stat["added"], &stat["removed"], &stat["changed"]), (&1.into(), &1.into(), &4.into()));
+    let below = place.run(&["diff", &format!("{first}:photos/2025"), &format!("{second}:photos/2025")]).expect(0);
+    assert_eq!(below.stdout.lines().count(), 2, "{}", below.stdout);
+}
+
+/// Unpacks as the owner of everything, with every attribute.
+fn unpack(archive: &[u8], to: &std::path::Path) {
+    fs::create_dir(to).unwrap();
+    let mut tar = Command::new("tar").args(["-xp", "-f", "-", "-C"]).arg(to).stdin(Stdio::piped()).spawn().unwrap();
+    tar.stdin.take().unwrap().write_all(archive).unwrap();
+    assert!(tar.wait().unwrap().success());
+}
+
+#[test]
+fn tar_unpacks_what_was_backed_up() {
+    let place = Place::created();
+    let source = place.plant("source");
+    let long = "a name with ünïcode, spaces and more than a hundred bytes ".repeat(4);
+    fs::create_dir_all(source.join(long.trim())).unwrap();
+    fs::write(source.join(long.trim()).join("in\nside"), noise(3_000_000)).unwrap();
+    std::os::unix::fs::symlink(format!("../{long}"), source.join("long link")).unwrap();
+    place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
+    let piped = place.command().args(["download", "latest", "--source", "me@box:/data"]).output().unwrap();
+    assert!(piped.status.success(), "{piped:?}");
+    unpack(&piped.stdout, &place.path("out"));
+    assert_eq!(describe(&place.path("out")), describe(&source));
+    let ran = place.run(&["download", "latest:photos", "-o", "photos.tar", "--source", "me@box:/data"]).expect(0);
+    assert!(ran.stdout.contains("in photos.tar"), "{}", ran.stdout);
+    unpack(&fs::read(place.path("photos.tar")).unwrap(), &place.path("photos"));
+    assert_eq!(describe(&place.path("photos")), describe(&source.join("photos")));
+    let one = place.command().args(["download", "latest:hello.txt"]).output().unwrap();
+    unpack(&one.stdout, &place.path("one"));
+    assert_eq!(fs::read(place.path("one/hello.txt")).unwrap(), fs::read(source.join("hello.txt")).unwrap());
+}
+
+#[test]
+fn an_archive_that_broke_off_does_not_look_complete() {
+    let place = Place::created();
+    place.plant("source");
+    place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
+    let packs = walk(&place.path("repo/p"));
+    fs::remove_file(&packs[0]).unwrap();
+    let broken = place.command().args(["download", "latest", "--source", "me@box:/data"]).output().unwrap();
+    assert_eq!(broken.status.code(), Some(5));
+    let end = [0; 1024];
+    assert!(!broken.stdout.ends_with(&end));
+    place.run(&["download", "latest", "--source", "me@box:/data", "-o", "all.tar"]).expect(5);
+    let left: Vec<_> = fs::read_dir(place.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().ends_with("tar") && !name.to_string_lossy().ends_with(".part")),
+        "{left:?}"
+    );
+    let mut reader = place.command();
+    let mut gone =
+        reader.args(["download", "latest", "--source", "me@box:/data"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 16];
+    gone.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    drop(gone.stdout.take());
+    assert_ne!(gone.wait().unwrap().code(), Some(0));
+    place.run(&["download", "latest", "--json"]).expect(2);
+}
+
+fn walk(root: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut open = vec![root.to_owned()];
+    let mut files = Vec::new();
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { open.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    files
+}
