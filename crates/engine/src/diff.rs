@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use repository::{Directory, Entry, EntryKind};
-use repository_kopia::{ReadError, Repository};
-use storage::Class;
+use repository_kopia::Repository;
 
-use crate::restore::fetch::{FetchError, wait};
+use crate::browse::BrowseError;
+use crate::restore::fetch::wait;
 use crate::run::Run;
 
 /// What is different at one path.
@@ -57,52 +57,6 @@ impl Difference {
     }
 }
 
-/// Comparing ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum DiffError {
-    /// A directory could not be read.
-    #[error("read {path}")]
-    Read {
-        /// Relative to the roots.
-        path: String,
-        /// Why not.
-        #[source]
-        source: ReadError,
-    },
-    /// Whoever is told of the differences does not want more.
-    #[error("tell of a difference")]
-    Told(#[source] std::io::Error),
-    /// Asked to stop.
-    #[error("stopped on request")]
-    Interrupted,
-}
-
-impl DiffError {
-    /// What to do about it.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Read { source, .. } => source.class(),
-            Self::Told(_) => Class::Blocked,
-            Self::Interrupted => Class::Retry,
-        }
-    }
-
-    /// What a person can do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Read { source, .. } => source.hint(),
-            Self::Told(_) => Some("check where the output goes"),
-            Self::Interrupted => None,
-        }
-    }
-}
-
-impl From<FetchError> for DiffError {
-    fn from(_: FetchError) -> Self {
-        Self::Interrupted
-    }
-}
-
 /// Tells of every difference between two trees, sorted by path within each directory.
 ///
 /// # Errors
@@ -113,7 +67,7 @@ pub fn diff(
     after: &Entry,
     run: &Run,
     tell: &mut dyn FnMut(Difference) -> std::io::Result<()>,
-) -> Result<(), DiffError> {
+) -> Result<(), BrowseError> {
     let mut differ = Differ { repository, run, tell, open: Vec::new() };
     differ.entries(".".to_owned(), Some(before.clone()), Some(after.clone()))?;
     while let Some((path, before, after)) = differ.open.pop() {
@@ -131,7 +85,7 @@ struct Differ<'a> {
 }
 
 impl Differ<'_> {
-    fn entries(&mut self, path: String, before: Option<Entry>, after: Option<Entry>) -> Result<(), DiffError> {
+    fn entries(&mut self, path: String, before: Option<Entry>, after: Option<Entry>) -> Result<(), BrowseError> {
         let is_same = |a: &Entry, b: &Entry| a.kind == b.kind && a.data == b.data;
         let goes_on = !matches!((&before, &after), (Some(a), Some(b)) if is_same(a, b));
         let inside =
@@ -140,7 +94,7 @@ impl Differ<'_> {
         let difference = Difference { path, before, after };
         let path = difference.path.clone();
         if difference.before.is_none() || difference.after.is_none() || !difference.aspects().is_empty() {
-            (self.tell)(difference).map_err(DiffError::Told)?;
+            (self.tell)(difference).map_err(BrowseError::Output)?;
         }
         if left.is_some() || right.is_some() {
             self.open.push((path, left, right));
@@ -148,7 +102,7 @@ impl Differ<'_> {
         Ok(())
     }
 
-    fn directories(&mut self, path: &str, before: Option<&Entry>, after: Option<&Entry>) -> Result<(), DiffError> {
+    fn directories(&mut self, path: &str, before: Option<&Entry>, after: Option<&Entry>) -> Result<(), BrowseError> {
         let mut names: BTreeMap<String, (Option<Entry>, Option<Entry>)> = BTreeMap::new();
         for entry in self.list(path, before)? {
             let pair = names.entry(entry.name.clone()).or_default();
@@ -167,10 +121,10 @@ impl Differ<'_> {
         Ok(())
     }
 
-    fn list(&self, path: &str, directory: Option<&Entry>) -> Result<Vec<Entry>, DiffError> {
+    fn list(&self, path: &str, directory: Option<&Entry>) -> Result<Vec<Entry>, BrowseError> {
         let Some(directory) = directory else { return Ok(Vec::new()) };
-        let Directory { entries, .. } = wait(self.run, self.repository.directory(&directory.data))?
-            .map_err(|source| DiffError::Read { path: path.to_owned(), source })?;
+        let Directory { entries, .. } =
+            wait(self.run, self.repository.directory(&directory.data))?.map_err(BrowseError::read(path))?;
         Ok(entries)
     }
 }

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, stream};
 use repository::{DataId, Entry, EntryKind, Snapshot};
-use repository_kopia::{ReadError, Repository};
+use repository_kopia::Repository;
 use storage::Class;
 
+use crate::browse::BrowseError;
 use crate::restore::chain;
-use crate::restore::fetch::{FetchError, wait};
+use crate::restore::fetch::wait;
 use crate::restore::walk::LOOK_AHEAD;
 use crate::run::Run;
 
@@ -35,52 +36,6 @@ pub struct FindOutcome {
     pub unreadable: Vec<(String, String)>,
 }
 
-/// Searching ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum FindError {
-    /// A directory could not be read.
-    #[error("read {path}")]
-    Read {
-        /// Relative to the root.
-        path: String,
-        /// Why not.
-        #[source]
-        source: ReadError,
-    },
-    /// Whoever is told does not want more.
-    #[error("tell of an entry")]
-    Told(#[source] std::io::Error),
-    /// Asked to stop.
-    #[error("stopped on request")]
-    Interrupted,
-}
-
-impl FindError {
-    /// What to do about it.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Read { source, .. } => source.class(),
-            Self::Told(_) => Class::Blocked,
-            Self::Interrupted => Class::Retry,
-        }
-    }
-
-    /// What a person can do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Read { source, .. } => source.hint(),
-            Self::Told(_) => Some("check where the output goes"),
-            Self::Interrupted => None,
-        }
-    }
-}
-
-impl From<FetchError> for FindError {
-    fn from(_: FetchError) -> Self {
-        Self::Interrupted
-    }
-}
-
 /// Tells of every version of every entry that `is_wanted`, of snapshots of one source.
 ///
 /// # Errors
@@ -91,7 +46,7 @@ pub fn find(
     is_wanted: &dyn Fn(&str, &Entry) -> bool,
     run: &Run,
     tell: &mut dyn FnMut(Version) -> std::io::Result<()>,
-) -> Result<FindOutcome, FindError> {
+) -> Result<FindOutcome, BrowseError> {
     let mut outcome = FindOutcome::default();
     let roots = snapshots.iter().enumerate();
     let roots = roots.filter_map(|(at, snapshot)| Some((snapshot.root.clone()?, vec![at]))).collect();
@@ -104,13 +59,13 @@ pub fn find(
             }
             if is_wanted(&path, &entry) {
                 outcome.version_count += 1;
-                tell(Version { path: path.clone(), entry, snapshots }).map_err(FindError::Told)?;
+                tell(Version { path: path.clone(), entry, snapshots }).map_err(BrowseError::Output)?;
             }
         }
         if !inside.is_empty() {
             open.push(Node { path, inside });
         }
-        Ok::<(), FindError>(())
+        Ok::<(), BrowseError>(())
     };
     met(".".to_owned(), alike(roots), &mut open)?;
     let mut unreadable = Vec::new();
@@ -127,7 +82,7 @@ pub fn find(
                     }
                 }
                 Err(error) if error.class() == Class::Damaged => unreadable.push((path.clone(), chain(&error))),
-                Err(source) => return Err(FindError::Read { path, source }),
+                Err(source) => return Err(BrowseError::Read { path, source }),
             }
         }
         let first = open.len();

@@ -5,6 +5,7 @@
 //! configuration files.
 
 mod backup;
+mod browse;
 mod diff;
 mod download;
 mod find;
@@ -23,9 +24,10 @@ mod verify;
 mod xattr;
 
 pub use backup::{BackupError, BackupOptions, BackupOutcome, backup};
-pub use diff::{Aspect, DiffError, Difference, diff};
-pub use download::{DownloadError, DownloadOutcome, download};
-pub use find::{FindError, FindOutcome, Version, find};
+pub use browse::BrowseError;
+pub use diff::{Aspect, Difference, diff};
+pub use download::{DownloadOutcome, download};
+pub use find::{FindOutcome, Version, find};
 pub use forget::{ForgetError, ForgetOutcome, forget, forget_ids};
 pub use limits::Limits;
 pub use maintain::{Done, MaintainError, MaintainOptions, MaintainOutcome, TaskOutcome, maintain};

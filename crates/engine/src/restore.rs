@@ -41,6 +41,7 @@ use storage::Class;
 
 pub use attributes::OwnerMode;
 pub use error::RestoreError;
+pub(crate) use links::Linked;
 pub(crate) use tally::chain;
 
 use crate::lane::{self, Receiver};

@@ -59,9 +59,7 @@ explained!(
     engine::ForgetError,
     engine::MaintainError,
     engine::RepairError,
-    engine::DiffError,
-    engine::FindError,
-    engine::DownloadError,
+    engine::BrowseError,
     mover::EnvironmentError,
     crate::demo::DemoError,
 );

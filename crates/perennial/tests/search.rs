@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -85,11 +86,22 @@ fn what_differs_is_told_and_nothing_else() {
 }
 
 /// Unpacks as the owner of everything, with every attribute.
-fn unpack(archive: &[u8], to: &std::path::Path) {
+#[track_caller]
+fn unpack(archive: &[u8], to: &Path) {
     fs::create_dir(to).unwrap();
-    let mut tar = Command::new("tar").args(["-xp", "-f", "-", "-C"]).arg(to).stdin(Stdio::piped()).spawn().unwrap();
+    let mut tar = Command::new("tar");
+    tar.args(["--xattrs", "--xattrs-include=*", "--acls", "-xpf", "-", "-C"]).arg(to);
+    let mut tar = tar.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     tar.stdin.take().unwrap().write_all(archive).unwrap();
-    assert!(tar.wait().unwrap().success());
+    let ended = tar.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[track_caller]
+fn download(place: &Place, reference: &str, code: i32) -> (Vec<u8>, String) {
+    let ran = place.command().args(["download", reference, "--source", "me@box:/data"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(code), "{}", String::from_utf8_lossy(&ran.stderr));
+    (ran.stdout, String::from_utf8(ran.stderr).unwrap())
 }
 
 #[test]
@@ -101,17 +113,50 @@ fn tar_unpacks_what_was_backed_up() {
     fs::write(source.join(long.trim()).join("in\nside"), noise(3_000_000)).unwrap();
     std::os::unix::fs::symlink(format!("../{long}"), source.join("long link")).unwrap();
     place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
-    let piped = place.command().args(["download", "latest", "--source", "me@box:/data"]).output().unwrap();
-    assert!(piped.status.success(), "{piped:?}");
-    unpack(&piped.stdout, &place.path("out"));
+    unpack(&download(&place, "latest", 0).0, &place.path("out"));
     assert_eq!(describe(&place.path("out")), describe(&source));
     let ran = place.run(&["download", "latest:photos", "-o", "photos.tar", "--source", "me@box:/data"]).expect(0);
     assert!(ran.stdout.contains("in photos.tar"), "{}", ran.stdout);
     unpack(&fs::read(place.path("photos.tar")).unwrap(), &place.path("photos"));
     assert_eq!(describe(&place.path("photos")), describe(&source.join("photos")));
-    let one = place.command().args(["download", "latest:hello.txt"]).output().unwrap();
-    unpack(&one.stdout, &place.path("one"));
+    unpack(&download(&place, "latest:hello.txt", 0).0, &place.path("one"));
     assert_eq!(fs::read(place.path("one/hello.txt")).unwrap(), fs::read(source.join("hello.txt")).unwrap());
+}
+
+/// The path of what lies deepest is longer than any that tar can create, so that it is only listed.
+#[test]
+fn tar_unpacks_everything_that_is_hard_to_keep() {
+    let place = Place::created();
+    let source = place.path("source");
+    fs::create_dir(&source).unwrap();
+    testkit::hostile::plant(&source).unwrap();
+    let set = |name: &str, value: &[u8]| {
+        rustix::fs::setxattr(source.join("attributes/many"), name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    set("user.a=b%3D", b"an equals sign");
+    set("user.lines", b"1\n2\0\n");
+    place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
+    let (whole, said) = download(&place, "latest", 3);
+    assert!(said.contains("specials/socket: a socket, which no archive can hold"), "{said}");
+    fs::write(place.path("whole.tar"), &whole).unwrap();
+    let listed = Command::new("tar").arg("-tvf").arg(place.path("whole.tar")).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let mut deepest: Vec<&str> =
+        listed.lines().filter(|line| line.contains("at the bottom")).map(|line| &line[..1]).collect();
+    deepest.sort_unstable();
+    assert_eq!(deepest, ["-", "l", "p"], "{listed}");
+    let view = place.run(&["download", "latest:specials", "-o", "specials.tar", "--source", "me@box:/data", "--json"]);
+    assert_eq!(view.expect(3).json()["shortfallKinds"], serde_json::json!({"special": 1}));
+
+    fs::remove_dir_all(source.join("level 000 of many..")).unwrap();
+    fs::remove_file(source.join("specials/socket")).unwrap();
+    place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
+    unpack(&download(&place, "latest", 0).0, &place.path("out"));
+    assert_eq!(describe(&place.path("out")), describe(&source));
+    for directory in ["names", "specials", "attributes"] {
+        unpack(&download(&place, &format!("latest:{directory}"), 0).0, &place.path(directory));
+        assert_eq!(describe(&place.path(directory)), describe(&source.join(directory)));
+    }
 }
 
 #[test]
@@ -141,7 +186,7 @@ fn an_archive_that_broke_off_does_not_look_complete() {
     place.run(&["download", "latest", "--json"]).expect(2);
 }
 
-fn walk(root: &std::path::Path) -> Vec<std::path::PathBuf> {
+fn walk(root: &Path) -> Vec<std::path::PathBuf> {
     let mut open = vec![root.to_owned()];
     let mut files = Vec::new();
     while let Some(directory) = open.pop() {

@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         }
     };
     match engine::diff(repository, &before.entry, &after.entry, &runner.run, tell) {
-        Err(engine::DiffError::Told(error)) => return Err(Failure::printing(&error)),
+        Err(engine::BrowseError::Output(error)) => return Err(Failure::printing(&error)),
         other => runner.outcome(other).map_err(|failure| failure.during("diff"))?,
     }
     if arguments.stat && shared.json {

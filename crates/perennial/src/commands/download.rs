@@ -1,33 +1,40 @@
 //! `perennial download`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use api::exit::Exit;
 use clap::Args;
+use engine::DownloadOutcome;
 use repository_kopia::Repository;
 use serde::Serialize;
 
 use crate::choice::{self, Choice, Found, Reference};
 use crate::cli::Shared;
 use crate::failure::Failure;
+use crate::output::{self, ShortfallView};
 use crate::progress::Progress;
 use crate::runner::Runner;
+use crate::source;
 use crate::store::{self, Cache};
-use crate::{output, source};
 
 const EXAMPLES: &str = "\
 Examples:
   perennial download latest:photos -o photos.tar
-  perennial download latest | ssh other-host tar -x --same-owner -C /srv/restored
+  perennial download latest | ssh other-host tar --xattrs --xattrs-include='*' --acls -xp -C /srv/restored
   perennial download 1a2b3c4d:etc | tar -tv
 
-The stream is a tar archive with pax records: long names, times to the nanosecond, any size. `perennial cat` writes a single \
-file as it is. A stream that broke off has no end mark, so tar reports it; a file given with -o appears only when it is \
-complete.
+The stream is a tar archive with pax records: long names and names of any bytes, times to the nanosecond, any size, hard links, \
+devices and named pipes, extended attributes and access control lists. Plain tar leaves the last two out; GNU tar unpacks \
+them with --xattrs --xattrs-include='*' --acls. No archive can hold sockets: they are named, and the exit code is 3.
 
-JSON, with -o only: {kind: \"download\", snapshot, path, entries, bytes}";
+`perennial cat` writes a single file as it is. A stream that broke off has no end mark, so tar reports it; a file given with -o \
+appears only when it is complete.
+
+JSON, with -o only: {kind: \"download\", snapshot, path, entries, bytes, shortfallCount, shortfallKinds: {kind: count}, \
+shortfalls: [{kind, path, error}]}";
 
 /// Bytes written at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -62,8 +69,9 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let found = runner.wait(choice::entry(repository, &snapshot, arguments.reference.path.as_deref()))?;
     if to_stdout {
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
-        write(repository, &found, &runner, &mut out)?;
-        return Ok(Exit::Success);
+        let outcome = write(repository, &found, &runner, &mut out)?;
+        output::shortfalls("in the archive", &outcome.shortfalls).lines().for_each(output::warn);
+        return Ok(exit(&outcome));
     }
     let progress = Progress::show(shared, &runner);
     let outcome = to_file(&arguments.output, |out| write(repository, &found, &runner, out));
@@ -75,18 +83,24 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         path: found.path,
         entries: outcome.entry_count,
         bytes: outcome.file_bytes,
+        shortfall_count: outcome.shortfalls.count(),
+        shortfall_kinds: output::shortfall_kinds(&outcome.shortfalls),
+        shortfalls: ShortfallView::all(&outcome.shortfalls),
     };
     if shared.json {
         output::json(&view)?;
     } else if !shared.quiet {
         let entries = output::counted(view.entries, "entry", "entries");
         let bytes = output::bytes(view.bytes);
-        output::print(&format!(
-            "{entries}, {bytes}, in {}\n",
-            output::visible(&arguments.output.display().to_string())
-        ))?;
+        let file = output::visible(&arguments.output.display().to_string());
+        let shortfalls = output::shortfalls("in the archive", &outcome.shortfalls);
+        output::print(&format!("{entries}, {bytes}, in {file}\n{shortfalls}"))?;
     }
-    Ok(Exit::Success)
+    Ok(exit(&outcome))
+}
+
+fn exit(outcome: &DownloadOutcome) -> Exit {
+    if outcome.shortfalls.count() == 0 { Exit::Success } else { Exit::Partial }
 }
 
 fn write(
@@ -94,9 +108,9 @@ fn write(
     found: &Found,
     runner: &Runner,
     out: &mut dyn Write,
-) -> Result<engine::DownloadOutcome, Failure> {
+) -> Result<DownloadOutcome, Failure> {
     match engine::download(repository, &found.entry, &runner.run, out) {
-        Err(engine::DownloadError::Write(error)) => Err(Failure::printing(&error)),
+        Err(engine::BrowseError::Output(error)) => Err(Failure::printing(&error)),
         other => runner.outcome(other).map_err(|failure| failure.during(format!("download /{}", found.path))),
     }
 }
@@ -120,10 +134,14 @@ fn to_file<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, Failu
 
 /// What `--json` prints.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct DownloadView {
     kind: &'static str,
     snapshot: String,
     path: String,
     entries: u64,
     bytes: u64,
+    shortfall_count: u64,
+    shortfall_kinds: BTreeMap<&'static str, u64>,
+    shortfalls: Vec<ShortfallView>,
 }

@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
             false => writeln!(out, "{}", text_line(&version, identity, &snapshots, is_one)),
         };
         let found = match engine::find(&open.repository, &snapshots, &is_wanted, &runner.run, tell) {
-            Err(engine::FindError::Told(error)) => return Err(Failure::printing(&error)),
+            Err(engine::BrowseError::Output(error)) => return Err(Failure::printing(&error)),
             other => runner.outcome(other).map_err(|failure| failure.during("find"))?,
         };
         for (path, error) in &found.unreadable {
