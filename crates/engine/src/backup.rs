@@ -18,9 +18,7 @@
 
 mod walk;
 
-mod names;
-
-mod side;
+pub(crate) mod side;
 
 mod reuse;
 

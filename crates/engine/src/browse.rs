@@ -1,8 +1,9 @@
 //! What goes wrong while somebody looks into snapshots: find, diff and download.
 
 use std::io;
+use std::path::PathBuf;
 
-use repository_kopia::ReadError;
+use repository_kopia::{IgnoreError, ReadError};
 use storage::Class;
 
 use crate::restore::fetch::FetchError;
@@ -29,6 +30,24 @@ pub enum BrowseError {
         /// What should be.
         stated_bytes: u64,
     },
+    /// What a snapshot is compared with cannot be read.
+    #[error("read {}", path.display())]
+    Source {
+        /// On this machine.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// An ignore rule makes no sense.
+    #[error("ignore rules of {path}")]
+    Ignore {
+        /// Directory they belong to, from the source's root.
+        path: String,
+        /// What is wrong with them.
+        #[source]
+        source: IgnoreError,
+    },
     /// Whoever is told cannot take more.
     #[error("write the output")]
     Output(#[source] io::Error),
@@ -43,7 +62,7 @@ impl BrowseError {
         match self {
             Self::Read { source, .. } => source.class(),
             Self::Length { .. } => Class::Damaged,
-            Self::Output(_) => Class::Blocked,
+            Self::Source { .. } | Self::Ignore { .. } | Self::Output(_) => Class::Blocked,
             Self::Interrupted => Class::Retry,
         }
     }
@@ -53,6 +72,8 @@ impl BrowseError {
         match self {
             Self::Read { source, .. } => source.hint(),
             Self::Length { .. } => Some("run `perennial verify` to learn what is affected"),
+            Self::Source { .. } => Some("check the path and the rights on it"),
+            Self::Ignore { .. } => Some("mend the pattern in the policy or in the ignore file"),
             Self::Output(_) => Some("check where the output goes, and that there is room"),
             Self::Interrupted => None,
         }

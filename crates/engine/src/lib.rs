@@ -12,6 +12,7 @@ mod find;
 mod forget;
 mod lane;
 mod limits;
+mod listing;
 mod maintain;
 mod meter;
 mod pool;
@@ -25,7 +26,7 @@ mod xattr;
 
 pub use backup::{BackupError, BackupOptions, BackupOutcome, backup};
 pub use browse::BrowseError;
-pub use diff::{Aspect, Difference, diff};
+pub use diff::{Aspect, DiffOutcome, Difference, Node, NodeKind, OnDisk, Other, diff};
 pub use download::{DownloadOutcome, download};
 pub use find::{FindOutcome, Version, find};
 pub use forget::{ForgetError, ForgetOutcome, forget, forget_ids};

@@ -50,6 +50,11 @@ fn each_version_of_a_file_is_found_once() {
     assert!(found.is_empty());
     let text = place.run(&["find", "a b*", "--all"]).expect(0).stdout;
     assert!(text.contains("photos/2025/a b\\u{1b}[2J  ") && text.contains("(2)"), "{text}");
+    place.run(&["backup", "source", "--as", "you@box:/data"]).expect(0);
+    let text = place.run(&["find", "photos", "--all"]).expect(0).stdout;
+    let headings: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(headings, ["me@box:/data", "you@box:/data"]);
+    assert!(text.lines().nth(1).unwrap().starts_with("         -  "), "{text}");
     let none = place.run(&["find", "x"]).expect(0);
     assert!(none.stdout.is_empty() && none.stderr.contains("--all"), "{none:?}");
 }
@@ -72,8 +77,8 @@ fn what_differs_is_told_and_nothing_else() {
             "changed nothing [\"mode\"]",
             "changed photos [\"time\"]",
             "changed photos/2025 [\"time\"]",
-            "removed photos/dangling []",
             "added photos/2025/new.jpg []",
+            "removed photos/dangling []",
         ]
     );
     let text = place.run(&["diff", &first, &second, "--exit-code"]).expect(3).stdout;
@@ -83,6 +88,74 @@ fn what_differs_is_told_and_nothing_else() {
     assert_eq!((&stat["added"], &stat["removed"], &stat["changed"]), (&1.into(), &1.into(), &4.into()));
     let below = place.run(&["diff", &format!("{first}:photos/2025"), &format!("{second}:photos/2025")]).expect(0);
     assert_eq!(below.stdout.lines().count(), 2, "{}", below.stdout);
+}
+
+fn told(place: &Place, arguments: &[&str], code: i32) -> Vec<String> {
+    let all = [&["diff", "latest"], arguments, &["--source", "me@box:/data", "--json"]].concat();
+    let told = lines(&place.run(&all).expect(code).stdout);
+    let line = |told: &Value| {
+        format!("{} {} {}", told["change"].as_str().unwrap(), told["path"].as_str().unwrap(), told["aspects"])
+    };
+    told.iter().map(line).collect()
+}
+
+#[test]
+fn a_directory_is_compared_to_the_last_attribute() {
+    let place = Place::created();
+    let source = place.path("source");
+    fs::create_dir(&source).unwrap();
+    testkit::hostile::plant(&source).unwrap();
+    place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
+    assert!(told(&place, &["./source", "--read-all", "--exit-code"], 0).is_empty());
+    let small = source.join("hard links/small");
+    let mtime = fs::metadata(&small).unwrap().modified().unwrap();
+    fs::write(&small, b"SMALL").unwrap();
+    fs::File::options().write(true).open(&small).unwrap().set_modified(mtime).unwrap();
+    let link = source.join("attributes/link");
+    rustix::fs::lsetxattr(link, "trusted.more", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::lremovexattr(source.join("attributes/below"), "user.of a directory").unwrap();
+    fs::remove_file(source.join("specials/pipe")).unwrap();
+    fs::create_dir(source.join("specials/pipe")).unwrap();
+    fs::remove_file(source.join("specials/socket")).unwrap();
+    let mut changes = vec![
+        "changed attributes/below [\"attributes\"]",
+        "changed attributes/link [\"attributes\"]",
+        "changed specials [\"time\"]",
+        "changed specials/pipe [\"kind\",\"time\",\"mode\",\"attributes\"]",
+        "removed specials/socket []",
+    ];
+    assert_eq!(told(&place, &["./source", "--exit-code"], 3), changes);
+    // Of one length and time with what is stored, and other bytes under all of its names.
+    let unseen = [
+        "changed hard links/elsewhere/deeper/another small [\"content\"]",
+        "changed hard links/elsewhere/small [\"content\"]",
+        "changed hard links/small [\"content\"]",
+    ];
+    changes.splice(2..2, unseen);
+    assert_eq!(told(&place, &["./source", "--read-all"], 0), changes);
+}
+
+#[test]
+fn a_directory_is_compared_as_a_backup_would_take_it() {
+    let place = Place::created();
+    let source = place.plant("source");
+    fs::write(source.join(".kopiaignore"), "left-out\n").unwrap();
+    place.run(&["backup", "source", "--as", "me@box:/data"]).expect(0);
+    fs::write(source.join("left-out"), "x").unwrap();
+    let large = fs::read(source.join("photos/large")).unwrap();
+    // Written again as it was: only the time is another. Then with one bit changed at its end.
+    fs::write(source.join("photos/large"), &large).unwrap();
+    assert_eq!(told(&place, &["./source"], 0), ["changed . [\"time\"]", "changed photos/large [\"time\"]"]);
+    let mut changed = large;
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(source.join("photos/large"), &changed).unwrap();
+    let below = ["diff", "latest:photos", &place.text("source/photos"), "--source", "me@box:/data"];
+    let text = place.run(&below).expect(0).stdout;
+    assert!(text.starts_with("~ large  (") && text.ends_with(", content)\n"), "{text}");
+    let one = ["diff", "latest:photos/large", &place.text("source/photos/large"), "--source", "me@box:/data", "--stat"];
+    assert!(place.run(&one).expect(0).stdout.starts_with("0 added, 0 removed, 1 changed"));
+    place.run(&["diff", "latest", "./nowhere", "--source", "me@box:/data"]).expect(4);
+    place.run(&["diff", "latest", "latest", "--source", "me@box:/data", "--read-all"]).expect(2);
 }
 
 /// Unpacks as the owner of everything, with every attribute.

@@ -18,20 +18,20 @@ const LIST_BYTES: usize = 1 << 10;
 
 /// The attributes of one entry.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// By name.
-    pub(super) xattrs: Vec<Xattr>,
+    pub(crate) xattrs: Vec<Xattr>,
     /// What of them cannot be stored, in words.
-    pub(super) missing: Option<String>,
+    pub(crate) missing: Option<String>,
 }
 
 /// File systems numbered as they are met, the root's first. All threads of a walk share one: a number is the same everywhere
 /// in a snapshot.
 #[derive(Clone)]
-pub(super) struct FileSystems(Arc<Mutex<Vec<u64>>>);
+pub(crate) struct FileSystems(Arc<Mutex<Vec<u64>>>);
 
 impl FileSystems {
-    pub(super) fn new(root_device: u64) -> Self {
+    pub(crate) fn new(root_device: u64) -> Self {
         Self(Arc::new(Mutex::new(vec![root_device])))
     }
 
@@ -47,7 +47,7 @@ impl FileSystems {
 }
 
 /// Reads what there is, in buffers that are used again.
-pub(super) struct SideReader {
+pub(crate) struct SideReader {
     calls: Xattrs,
     list: Vec<u8>,
     value: Vec<u8>,
@@ -58,7 +58,7 @@ pub(super) struct SideReader {
 }
 
 impl SideReader {
-    pub(super) fn new(file_systems: FileSystems) -> Self {
+    pub(crate) fn new(file_systems: FileSystems) -> Self {
         Self {
             calls: Xattrs::default(),
             list: vec![0; LIST_BYTES],
@@ -70,18 +70,18 @@ impl SideReader {
     }
 
     /// What follows belongs to another directory.
-    pub(super) fn begin_directory(&mut self) {
+    pub(crate) fn begin_directory(&mut self) {
         self.directory_bytes_left = DIRECTORY_BYTES_MAX;
     }
 
     /// Which file it is a name of, if that has others.
-    pub(super) fn hard_link(&self, stat: &Stat) -> Option<HardLink> {
+    pub(crate) fn hard_link(&self, stat: &Stat) -> Option<HardLink> {
         let has_others = stat.st_nlink > 1;
         has_others.then(|| HardLink { inode: stat.st_ino, file_system: self.file_systems.number(stat.st_dev) })
     }
 
     /// The attributes of an entry on the file system of that device number.
-    pub(super) fn xattrs(&mut self, place: Place<'_>, device: u64) -> Found {
+    pub(crate) fn xattrs(&mut self, place: Place<'_>, device: u64) -> Found {
         if self.without.contains(&device) {
             return Found::default();
         }

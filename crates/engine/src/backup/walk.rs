@@ -6,9 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::ops::RangeInclusive;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -16,30 +14,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::split;
-use jiff::Timestamp;
-use repository::{DataId, DeviceNumber, DirectorySide, Entry, EntryKind, FailedEntry, HardLink, Side};
-use repository::{Special, SpecialKind, Xattr};
-use repository_kopia::{CACHEDIR_TAG_SIGNATURE, Policy, Repository, Rules, Session, parse_dot_ignore};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, major, minor, open, openat, readlinkat, statat};
+use repository::{DataId, DirectorySide, Entry, EntryKind, FailedEntry, HardLink, Side, Special, Xattr};
+use repository_kopia::{Policy, Repository, Rules, Session};
+use rustix::fs::{FileType, Mode, OFlags, Stat, open, readlinkat};
 
 use super::BackupError;
 use super::chunk::FileJob;
-use super::names;
 use super::reuse::{Earlier, Parent};
 use super::side::{FileSystems, Found, SideReader};
 use super::tree::{DirectoryNumber, Finished};
 use crate::lane::{Frontier, Sender, Stopped};
+use crate::listing::{self, BadRules, Chosen, Listed, Location, MTIME_SECONDS, join, mtime, names};
 use crate::meter::Counter;
 use crate::run::Run;
 use crate::shortfall::{Shortfall, ShortfallKind};
 use crate::xattr::Place;
 
-/// Times between these, in seconds since 1970, can be written so that every program reads them: the years 1 to 9999.
-const MTIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_207_199;
-/// A dot-ignore file is read up to this size in bytes.
-const DOT_IGNORE_BYTES_MAX: u64 = 1 << 20;
-/// Name of the file that marks a cache directory.
-const CACHEDIR_TAG: &str = "CACHEDIR.TAG";
 /// Unchanged files in one message to the tree: a message costs as much as several files.
 const UNCHANGED_TOLD_AT_ONCE: usize = 32;
 
@@ -137,13 +127,6 @@ fn draft(name: String, kind: EntryKind, stat: &Stat) -> Entry {
     }
 }
 
-/// The modification time, or the nearest that can be written.
-fn mtime(stat: &Stat) -> Timestamp {
-    let nanoseconds = if MTIME_SECONDS.contains(&stat.st_mtime) { stat.st_mtime_nsec as i32 } else { 0 };
-    let seconds = stat.st_mtime.clamp(*MTIME_SECONDS.start(), *MTIME_SECONDS.end());
-    Timestamp::new(seconds, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
 /// The walk and what it feeds.
 pub(super) struct Walk<'a> {
     pub(super) source: &'a Source,
@@ -167,32 +150,6 @@ pub(super) struct Pending {
     rules: Rules,
     earlier: Vec<Entry>,
     stat: Stat,
-}
-
-enum Location {
-    Open(Arc<OwnedFd>),
-    In { parent: Arc<OwnedFd>, name: CString },
-}
-
-/// One listed name.
-struct Listed {
-    raw: CString,
-    /// As it is written.
-    name: String,
-    stat: Stat,
-    file_type: FileType,
-}
-
-impl Listed {
-    fn is_special(&self) -> bool {
-        !matches!(self.file_type, FileType::Directory | FileType::RegularFile | FileType::Symlink)
-    }
-
-    /// Its bytes where they are not what is written.
-    fn raw_name(&self) -> Option<Vec<u8>> {
-        let raw = self.raw.as_bytes();
-        (raw != self.name.as_bytes()).then(|| raw.to_vec())
-    }
 }
 
 /// A directory being walked.
@@ -296,7 +253,7 @@ impl Walk<'_> {
         }
         let Pending { place, path, parent, draft, policy, rules, earlier, stat } = pending;
         let policy = self.source.policies_below.get(&path).cloned().unwrap_or(policy);
-        let (fd, listed) = match open_and_list(place) {
+        let (fd, listed) = match listing::open_and_list(place) {
             Ok(listed) => listed,
             Err(source) => {
                 let Some(parent) = parent else {
@@ -312,21 +269,18 @@ impl Walk<'_> {
                 return Ok(Vec::new());
             }
         };
-        let rules = dot_ignore_rules(&fd, &listed, &path, &policy, rules)?;
-        let is_cache = policy.files.ignore_cache_dirs && is_cache_directory(&fd, &listed);
-        let mut chosen = if is_cache { Vec::new() } else { choose(listed, &path, &policy, &rules, stat.st_dev) };
-        let specials: Vec<Listed> = chosen.extract_if(.., |entry| entry.is_special()).collect();
-        tell_names_apart(&mut chosen);
+        let Chosen { entries, specials, rules } = listing::choose(&fd, listed, &path, &policy, rules, stat.st_dev)
+            .map_err(|BadRules { path, source }| BackupError::Ignore { path, source })?;
         self.side.begin_directory();
         let side = DirectorySide {
             xattrs: self.found(Place::Open(fd.as_fd()), &stat, &path, ".")?,
             specials: self.specials(&fd, &path, specials)?,
         };
-        let number = self.announce(parent, draft, side, chosen.len(), &policy)?;
+        let number = self.announce(parent, draft, side, entries.len(), &policy)?;
         let earlier = Earlier::read(self.session.repository(), &earlier, self.run)?;
         let mut here = Here { number, fd, path: &path, policy: &policy, rules, earlier, unchanged: Vec::new() };
         let mut below = Vec::new();
-        for entry in chosen {
+        for entry in entries {
             below.extend(self.entry(&mut here, entry)?);
         }
         self.tell_unchanged(&mut here)?;
@@ -336,7 +290,7 @@ impl Walk<'_> {
     fn specials(&mut self, fd: &OwnedFd, path: &str, listed: Vec<Listed>) -> Result<Vec<Special>, BackupError> {
         let mut specials = Vec::with_capacity(listed.len());
         for entry in listed {
-            let Some(kind) = special_kind(&entry) else {
+            let Some(kind) = listing::special_kind(&entry) else {
                 let reason = "a kind of entry that is not known, and not stored".to_owned();
                 self.falls_short(ShortfallKind::Special, path, &entry.name, reason)?;
                 continue;
@@ -431,119 +385,8 @@ impl Here<'_> {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
-}
-
 /// Nothing when there is nothing to say.
 fn side(raw_name: Option<Vec<u8>>, xattrs: Vec<Xattr>, hard_link: Option<HardLink>) -> Option<Box<Side>> {
     let is_empty = raw_name.is_none() && xattrs.is_empty() && hard_link.is_none();
     (!is_empty).then(|| Box::new(Side { raw_name, xattrs, hard_link }))
-}
-
-fn special_kind(entry: &Listed) -> Option<SpecialKind> {
-    let device = DeviceNumber { major: major(entry.stat.st_rdev), minor: minor(entry.stat.st_rdev) };
-    match entry.file_type {
-        FileType::Fifo => Some(SpecialKind::Fifo),
-        FileType::Socket => Some(SpecialKind::Socket),
-        FileType::CharacterDevice => Some(SpecialKind::CharacterDevice(device)),
-        FileType::BlockDevice => Some(SpecialKind::BlockDevice(device)),
-        FileType::RegularFile | FileType::Directory | FileType::Symlink | FileType::Unknown => None,
-    }
-}
-
-/// Leaves out what rules exclude.
-fn choose(listed: Vec<Listed>, path: &str, policy: &Policy, rules: &Rules, device: u64) -> Vec<Listed> {
-    let is_chosen = |entry: &Listed| {
-        let is_directory = entry.file_type == FileType::Directory;
-        let too_large = policy.files.max_file_bytes.is_some_and(|limit| entry.stat.st_size as u64 > limit);
-        let elsewhere = policy.files.one_file_system && entry.stat.st_dev != device;
-        let ignored = || !rules.is_empty() && rules.is_ignored(&format!("/{}", join(path, &entry.name)), is_directory);
-        !too_large && !elsewhere && !ignored()
-    };
-    listed.into_iter().filter(is_chosen).collect()
-}
-
-/// Names that are not UTF-8 are written so that no two are the same.
-fn tell_names_apart(entries: &mut [Listed]) {
-    let is_foreign = |entry: &&Listed| entry.raw_name().is_some();
-    if !entries.iter().any(|entry| is_foreign(&entry)) {
-        return;
-    }
-    let foreign = entries.iter().filter(is_foreign).map(|entry| entry.raw.as_bytes());
-    let others = entries.iter().filter(|entry| !is_foreign(entry)).map(|entry| entry.name.as_str());
-    let mut written = names::tell_apart(foreign, others).into_iter();
-    for entry in entries.iter_mut() {
-        if entry.raw_name().is_some() {
-            entry.name = written.next().unwrap_or_default();
-        }
-    }
-}
-
-fn open_and_list(place: Location) -> io::Result<(Arc<OwnedFd>, Vec<Listed>)> {
-    let fd = match place {
-        Location::Open(fd) => fd,
-        Location::In { parent, name } => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Arc::new(openat(&*parent, name.as_c_str(), flags, Mode::empty())?)
-        }
-    };
-    let mut listed = Vec::new();
-    for entry in Dir::read_from(&*fd)? {
-        let entry = entry?;
-        let raw = entry.file_name().to_owned();
-        if matches!(raw.as_bytes(), b"." | b"..") {
-            continue;
-        }
-        let stat = match statat(&*fd, raw.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            // It was removed between the two calls: it is not part of the directory any more.
-            Err(rustix::io::Errno::NOENT) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let name = names::as_text(raw.as_bytes());
-        listed.push(Listed { raw, name, file_type: FileType::from_raw_mode(stat.st_mode), stat });
-    }
-    listed.sort_by(|a, b| a.raw.cmp(&b.raw));
-    Ok((fd, listed))
-}
-
-/// The rules below a directory: those from above, then those of its own dot-ignore files.
-fn dot_ignore_rules(
-    fd: &OwnedFd,
-    listed: &[Listed],
-    path: &str,
-    policy: &Policy,
-    rules: Rules,
-) -> Result<Rules, BackupError> {
-    let mut rules = rules;
-    for name in &policy.files.ignore_dot_files {
-        if !listed.iter().any(|entry| entry.name == *name) {
-            continue;
-        }
-        let Ok(text) = read_small(fd, name, DOT_IGNORE_BYTES_MAX) else { continue };
-        let text = String::from_utf8_lossy(&text);
-        let base = if path.is_empty() { String::new() } else { format!("/{path}") };
-        rules = rules
-            .child(&base, parse_dot_ignore(&text))
-            .map_err(|source| BackupError::Ignore { path: format!("/{path}"), source })?;
-    }
-    Ok(rules)
-}
-
-fn is_cache_directory(fd: &OwnedFd, listed: &[Listed]) -> bool {
-    let has_tag = listed.iter().any(|entry| entry.name == CACHEDIR_TAG && entry.file_type == FileType::RegularFile);
-    has_tag
-        && read_small(fd, CACHEDIR_TAG, CACHEDIR_TAG_SIGNATURE.len() as u64)
-            .is_ok_and(|bytes| bytes == CACHEDIR_TAG_SIGNATURE)
-}
-
-fn read_small(directory: &OwnedFd, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let fd = openat(directory, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::from(fd).take(bytes_max).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -26,7 +26,7 @@ Examples:
 
 A pattern without a slash is compared with names, one with a slash with paths inside the snapshot. * stands for any characters \
 but a slash, ** for any, ? for one, [a-z] for one of these. Each version of a file is one line, with the number of snapshots \
-that have it and the first and last of these.
+that have it and the first and last of these. Of several sources each has a heading.
 
 JSON: a line for each version, {path, kind: \"file\" | \"directory\" | \"symlink\", size, mtime, mode, uid, gid, identity: {user, \
 host, path}, snapshots: [id, oldest first]}";
@@ -110,9 +110,16 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let mut is_damaged = !listing.damage.is_empty();
     let is_one = histories.len() == 1;
     for (identity, snapshots) in histories {
-        let tell = &mut |version: Version| match shared.json {
-            true => json_line(&version, identity, &snapshots, &mut out),
-            false => writeln!(out, "{}", text_line(&version, identity, &snapshots, is_one)),
+        let mut is_headed = is_one;
+        let tell = &mut |version: Version| {
+            if shared.json {
+                return json_line(&version, identity, &snapshots, &mut out);
+            }
+            if !is_headed {
+                is_headed = true;
+                writeln!(out, "{}", output::visible(&identity.to_string()))?;
+            }
+            writeln!(out, "{}", text_line(&version, &snapshots))
         };
         let found = match engine::find(&open.repository, &snapshots, &is_wanted, &runner.run, tell) {
             Err(engine::BrowseError::Output(error)) => return Err(Failure::printing(&error)),
@@ -188,7 +195,7 @@ fn is_in_class(class: &[u8], byte: u8) -> bool {
     found != negated
 }
 
-fn text_line(version: &Version, identity: &Identity, snapshots: &[&Snapshot], is_one: bool) -> String {
+fn text_line(version: &Version, snapshots: &[&Snapshot]) -> String {
     let Version { path, entry, snapshots: places } = version;
     let id = |place: Option<&usize>| place.map_or("", |at| output::short_id(snapshots[*at].id.as_str()));
     let (first, last) = (id(places.first()), id(places.last()));
@@ -196,15 +203,11 @@ fn text_line(version: &Version, identity: &Identity, snapshots: &[&Snapshot], is
         1 => first.to_owned(),
         count => format!("{first}…{last} ({count})"),
     };
-    let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
-    let source = if is_one { String::new() } else { format!("{identity} ") };
-    format!(
-        "{:>10}  {}  {}{}{slash}  {where_it_is}",
-        output::bytes(entry.size_bytes),
-        output::time(entry.mtime),
-        output::visible(&source),
-        output::visible(path)
-    )
+    let (size, slash) = match entry.kind {
+        EntryKind::Directory => ("-".to_owned(), "/"),
+        EntryKind::File | EntryKind::Symlink => (output::bytes(entry.size_bytes), ""),
+    };
+    format!("{size:>10}  {}  {}{slash}  {where_it_is}", output::time(entry.mtime), output::visible(path))
 }
 
 #[derive(Serialize)]

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const NAME_BYTES_MAX: usize = 255;
 
 /// The text of a name as Kopia writes it.
-pub(super) fn as_text(raw: &[u8]) -> String {
+pub(crate) fn as_text(raw: &[u8]) -> String {
     match std::str::from_utf8(raw) {
         Ok(text) => text.to_owned(),
         Err(_) => replaced(raw, |text, _| text.push(char::REPLACEMENT_CHARACTER)),
@@ -19,7 +19,7 @@ pub(super) fn as_text(raw: &[u8]) -> String {
 }
 
 /// The texts of names that are not UTF-8, in their order: all different, and none of `others`.
-pub(super) fn tell_apart<'a>(
+pub(crate) fn tell_apart<'a>(
     raw: impl Iterator<Item = &'a [u8]>,
     others: impl Iterator<Item = &'a str>,
 ) -> Vec<String> {
