@@ -9,6 +9,7 @@ mod contestant;
 mod data;
 mod delay;
 mod goals;
+mod large;
 mod measure;
 mod room;
 mod server;
@@ -44,6 +45,9 @@ pub struct Options {
     /// With --s3: every call takes so many milliseconds longer, as to a store far away
     #[arg(long, value_name = "N", requires = "s3")]
     delay_ms: Option<u64>,
+    /// What must not grow with the data: a million files, ten million contents, 5,000 index blobs far away
+    #[arg(long, conflicts_with_all = ["s3", "data"])]
+    large: bool,
     /// Which data
     #[arg(long, value_enum, default_value = "all")]
     data: Wanted,
@@ -125,12 +129,15 @@ const PHASES: [Phase; 5] = [Phase::Create, Phase::First, Phase::Unchanged, Phase
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let programs = programs(options);
     let kopia = tools::ensure(root, &tools::KOPIA)?;
-    let server_program = if options.s3 { Some(tools::ensure(root, &tools::VERSITYGW)?) } else { None };
+    let server_program = if options.s3 || options.large { Some(tools::ensure(root, &tools::VERSITYGW)?) } else { None };
     let perennial = checkout::target_directory(root).join("release/perennial");
     if programs.contains(&Program::Perennial) {
         build(root)?;
     }
     let bench = Bench { perennial, kopia, server_program, programs, options, started: Instant::now() };
+    if options.large {
+        return large::run(&bench, root, &checkout::target_directory(root).join("bench-large.md"));
+    }
     let mut samples = Vec::new();
     for kind in bench.kinds() {
         samples.extend(bench.data_set(kind)?);
@@ -169,6 +176,10 @@ impl Bench<'_> {
             Wanted::Big => vec![Kind::Big],
             Wanted::All => vec![Kind::Small, Kind::Big],
         }
+    }
+
+    fn s3_server(&self) -> Result<&Path> {
+        self.server_program.as_deref().context("the S3 server was not asked for")
     }
 
     fn runs_count(&self) -> usize {

@@ -18,6 +18,8 @@
 
 mod walk;
 
+mod bare;
+
 pub(crate) mod side;
 
 mod reuse;
@@ -39,7 +41,7 @@ mod commit;
 mod error;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use repository::{Entry, FailedEntry, Identity, SnapshotId, Stats};
@@ -77,6 +79,8 @@ pub struct BackupOptions {
     pub compression: Option<CompressionChoice>,
     /// Read every file, also those that look unchanged.
     pub read_all: bool,
+    /// Where this machine keeps what makes the next backup of the same source quicker; nothing there is needed or trusted.
+    pub cache_directory: Option<PathBuf>,
 }
 
 /// What a backup did.
@@ -167,10 +171,13 @@ pub fn backup(
         drop((files, chunks, hashed, to_hash, to_seal, packs, spent));
         let (source, session, frontier) = (&source, &session, &frontier);
         let (file_systems, next_directory) = (source.file_systems(), &next_directory);
+        let cache = options.cache_directory.as_deref().filter(|_| !options.read_all);
+        let bare = bare::BareDirectories::open(cache, path);
         for _ in 0..threads {
             let (to_chunk, to_tree) = (to_chunk.clone(), to_tree.clone());
             let side = side::SideReader::new(file_systems.clone());
-            let walk = walk::Walk { source, session, run, to_chunk, to_tree, next_directory, side };
+            let bare = bare.clone();
+            let walk = walk::Walk { source, session, run, to_chunk, to_tree, next_directory, side, bare };
             lanes.spawn("walk", move || walk.run(frontier));
         }
         drop((to_chunk, to_tree));

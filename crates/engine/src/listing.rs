@@ -40,6 +40,11 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    /// Its attributes are asked for by its name; those of a directory when it is open.
+    pub(crate) fn asks_by_name(&self) -> bool {
+        self.file_type != FileType::Directory
+    }
+
     fn is_special(&self) -> bool {
         !matches!(self.file_type, FileType::Directory | FileType::RegularFile | FileType::Symlink)
     }

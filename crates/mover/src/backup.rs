@@ -39,7 +39,7 @@ pub(crate) fn run(
     if is_empty_directory_of(task)? {
         return Ok(Outcome::Nothing);
     }
-    let options = options(task)?;
+    let options = options(task, environment)?;
     report.owners = owners::of(&task.data);
     let opened = stage("open", clock, report, |_| preflight::for_backup(task, environment, run))?;
     report.repository = Some(opened.id());
@@ -87,13 +87,14 @@ fn is_empty_directory_of(task: &BackupTask) -> Result<bool, Stop> {
     })
 }
 
-fn options(task: &BackupTask) -> Result<BackupOptions, Stop> {
+fn options(task: &BackupTask, environment: &Environment) -> Result<BackupOptions, Stop> {
     Ok(BackupOptions {
         identity: identity_of(&task.identity),
         description: String::new(),
         tags: BTreeMap::new(),
         compression: task.compression.as_deref().map(compression).transpose()?,
         read_all: false,
+        cache_directory: environment.cache_directory.clone(),
     })
 }
 

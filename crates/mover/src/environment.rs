@@ -1,5 +1,6 @@
 //! What a mover is given beside its task: where the store is, how to get in, and how stores are opened.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::ledger::Thresholds;
@@ -38,6 +39,8 @@ pub struct Environment {
     pub thresholds: Thresholds,
     /// Where a large index is kept from run to run.
     pub index: OpenOptions,
+    /// Where this machine keeps what makes the next backup of the same volume quicker.
+    pub cache_directory: Option<PathBuf>,
 }
 
 /// The variables do not say where to go.
@@ -125,6 +128,7 @@ impl Environment {
                 bytes_percent: percent("PERENNIAL_GUARD_BYTES_PERCENT", default.bytes_percent)?,
             },
             index: OpenOptions::default(),
+            cache_directory: None,
         })
     }
 

@@ -183,7 +183,7 @@ pub fn cached(
     shared: &Shared,
     runtime: Handle,
 ) -> Result<Arc<dyn Storage>, storage::Error> {
-    let parent = shared.cache_dir.clone().or_else(default_cache_directory);
+    let parent = cache_directory(shared);
     let (Address::S3(_), Some(parent)) = (address, parent) else { return Ok(storage) };
     let directory = parent.join(store_name(address));
     let opened = runtime.block_on(CacheStorage::open(storage.clone(), &directory, CACHE_BYTES_MAX, immutable()));
@@ -203,9 +203,14 @@ pub fn cached(
 /// Where a large index is kept from run to run.
 pub fn index_directory(shared: &Shared, cache: Cache) -> Option<PathBuf> {
     match cache {
-        Cache::Use => shared.cache_dir.clone().or_else(default_cache_directory).map(|parent| parent.join("indexes")),
+        Cache::Use => cache_directory(shared).map(|parent| parent.join("indexes")),
         Cache::Bypass => None,
     }
+}
+
+/// The cache directory of all stores.
+pub fn cache_directory(shared: &Shared) -> Option<PathBuf> {
+    shared.cache_dir.clone().or_else(default_cache_directory)
 }
 
 fn default_cache_directory() -> Option<PathBuf> {

@@ -67,7 +67,7 @@ pub use maintenance::{
 };
 pub use object::{ObjectId, ObjectIdError, Piece};
 pub use open_options::OpenOptions;
-pub use packer::{FinishedPack, Packer};
+pub use packer::{FinishedPack, PACK_CONTENTS_MAX, Packer};
 pub use password::change_password;
 pub use policy::{CompressionChoice, ErrorHandling, FileRules, Policy};
 pub use recover::{ControlRepair, Remedy, RepairMode, Salvage, SalvagedPack, Search, UnreadableIndex};

@@ -75,6 +75,11 @@ impl OpenPack {
         self.bytes.len()
     }
 
+    /// Contents so far.
+    pub(crate) fn content_count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Appends one content.
     pub(crate) fn push(&mut self, sealed: &Sealed, bytes: &[u8], stamp: Stamp, format_version: u8) {
         let location = Location {

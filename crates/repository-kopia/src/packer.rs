@@ -12,6 +12,10 @@ use crate::manifest::MANIFEST_PREFIX;
 use crate::pack::{OpenPack, PackKind, Stamp, content_timestamp};
 use crate::session::{Session, lock};
 
+/// A pack with so many contents is full, however short they are: what the index is to say of each is held until the pack is
+/// durable, and takes more memory than the shortest of them.
+pub const PACK_CONTENTS_MAX: usize = 64 << 10;
+
 /// Fills packs with sealed contents, from several threads at once.
 pub struct Packer<'a> {
     session: &'a Session<'a>,
@@ -48,7 +52,7 @@ impl<'a> Packer<'a> {
         Ok(FinishedPack { id, bytes, entries, ticket })
     }
 
-    /// Appends a sealed content. A pack that would grow past its size is handed to `full` first, unless it is empty;
+    /// Appends a sealed content. A pack that would grow past its size or [`PACK_CONTENTS_MAX`] is handed to `full` first, unless it is empty;
     /// `buffer` gives the memory of a new one.
     ///
     /// # Errors
@@ -102,7 +106,9 @@ impl<'a> Packer<'a> {
         };
         let failed = |source| WriteError::SealBlob { blob: "pack", source };
         let mut open = lock(slot);
-        let overflows = |pack: &OpenPack| (pack.len() + bytes.len()) as u64 > repository.max_pack_bytes();
+        let overflows = |pack: &OpenPack| {
+            (pack.len() + bytes.len()) as u64 > repository.max_pack_bytes() || pack.content_count() >= PACK_CONTENTS_MAX
+        };
         if let Some(pack) = open.take_if(|pack| overflows(pack)) {
             full(self.close(pack)?)?;
         }

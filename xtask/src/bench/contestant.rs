@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Both repositories are new for each run, so the password guards nothing.
-const PASSWORD: &str = "benchmark";
+pub const PASSWORD: &str = "benchmark";
 
 /// Credentials of the S3 server on loopback.
 pub const ACCESS_KEY: &str = "benchmark";
@@ -40,18 +40,22 @@ impl Contestant {
         let mut command = self.command();
         command.args(["repository", "create"]);
         if let Kind::Kopia(_) = self.program {
-            match &self.store {
-                Store::Directory(directory) => {
-                    command.arg("filesystem").arg("--path").arg(directory);
-                }
-                Store::S3 { endpoint, bucket } => {
-                    command.args(["s3", "--bucket", bucket, "--endpoint", endpoint, "--disable-tls"]);
-                    command.args(["--region", REGION, "--access-key", ACCESS_KEY, "--secret-access-key", SECRET_KEY]);
-                }
-            }
-            command.arg("--cache-directory").arg(self.place.join("cache"));
+            self.kopias_store(&mut command);
         }
         command
+    }
+
+    fn kopias_store(&self, command: &mut Command) {
+        match &self.store {
+            Store::Directory(directory) => {
+                command.arg("filesystem").arg("--path").arg(directory);
+            }
+            Store::S3 { endpoint, bucket } => {
+                command.args(["s3", "--bucket", bucket, "--endpoint", endpoint, "--disable-tls"]);
+                command.args(["--region", REGION, "--access-key", ACCESS_KEY, "--secret-access-key", SECRET_KEY]);
+            }
+        }
+        command.arg("--cache-directory").arg(self.place.join("cache"));
     }
 
     /// What has to be said once, unmeasured: kopia keeps compression in a policy. It is set in any case, since kopia's first
@@ -67,6 +71,35 @@ impl Contestant {
             super::measure::run(command, &self.place.join("policy.log")).context("set kopia's policy")?;
         }
         Ok(())
+    }
+
+    /// Makes a repository known that somebody else made: kopia wants to be told once.
+    pub fn connect(&self, log: &Path) -> Result<()> {
+        let Kind::Kopia(_) = self.program else { return Ok(()) };
+        let mut command = self.command();
+        command.args(["repository", "connect"]);
+        self.kopias_store(&mut command);
+        super::measure::run(command, log).context("connect kopia")?;
+        Ok(())
+    }
+
+    /// From now on nothing of the repository is known beforehand.
+    pub fn forget_cache(&self) -> Result<()> {
+        let cache = self.place.join("cache");
+        if cache.exists() {
+            std::fs::remove_dir_all(&cache).with_context(|| format!("remove {}", cache.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Lists the snapshots: little more than opening the repository.
+    pub fn snapshots(&self) -> Command {
+        let mut command = self.command();
+        match &self.program {
+            Kind::Kopia(_) => command.args(["snapshot", "list", "--all"]),
+            Kind::Perennial(_) => command.arg("snapshots"),
+        };
+        command
     }
 
     /// Backs the source up.

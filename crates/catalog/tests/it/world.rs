@@ -105,6 +105,7 @@ pub async fn back_up(repository: Repository, identity: &Identity, files: usize) 
         tags: Default::default(),
         compression: None,
         read_all: false,
+        cache_directory: None,
     };
     let run = Run {
         runtime: tokio::runtime::Handle::current(),

@@ -55,6 +55,10 @@ pub(crate) struct SideReader {
     /// Device numbers of file systems that have no attributes.
     without: Vec<u64>,
     directory_bytes_left: usize,
+    /// Names in the directory have no attributes, as is known.
+    is_bare: bool,
+    /// All names in the directory that were asked have no attributes.
+    has_found_nothing: bool,
 }
 
 impl SideReader {
@@ -66,12 +70,21 @@ impl SideReader {
             file_systems,
             without: Vec::new(),
             directory_bytes_left: DIRECTORY_BYTES_MAX,
+            is_bare: false,
+            has_found_nothing: true,
         }
     }
 
-    /// What follows belongs to another directory.
-    pub(crate) fn begin_directory(&mut self) {
+    /// What follows belongs to another directory. If that is bare, the names in it need not be asked.
+    pub(crate) fn begin_directory(&mut self, is_bare: bool) {
         self.directory_bytes_left = DIRECTORY_BYTES_MAX;
+        self.is_bare = is_bare;
+        self.has_found_nothing = true;
+    }
+
+    /// No name in the directory has attributes.
+    pub(super) fn has_found_nothing(&self) -> bool {
+        self.has_found_nothing
     }
 
     /// Which file it is a name of, if that has others.
@@ -82,17 +95,32 @@ impl SideReader {
 
     /// The attributes of an entry on the file system of that device number.
     pub(crate) fn xattrs(&mut self, place: Place<'_>, device: u64) -> Found {
-        if self.without.contains(&device) {
+        let by_name = matches!(place, Place::In(..));
+        if by_name && self.is_bare {
             return Found::default();
         }
+        let found = self.ask(place, device);
+        if by_name {
+            self.has_found_nothing &= found.as_ref().is_some_and(|found| *found == Found::default());
+        }
+        found.unwrap_or_default()
+    }
+
+    /// Nothing where the file system has no attributes, as it is mounted now.
+    fn ask(&mut self, place: Place<'_>, device: u64) -> Option<Found> {
+        if self.without.contains(&device) {
+            return None;
+        }
         match self.read(place) {
-            Ok(found) => found,
+            Ok(found) => Some(found),
             Err(Errno::OPNOTSUPP) => {
                 self.without.push(device);
-                Found::default()
+                None
             }
-            Err(Errno::NOENT) if is_gone(place) => Found::default(),
-            Err(errno) => Found { xattrs: Vec::new(), missing: Some(format!("list attributes: {}", words(errno))) },
+            Err(Errno::NOENT) if is_gone(place) => Some(Found::default()),
+            Err(errno) => {
+                Some(Found { xattrs: Vec::new(), missing: Some(format!("list attributes: {}", words(errno))) })
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use repository_kopia::{Policy, Repository, Rules, Session};
 use rustix::fs::{FileType, Mode, OFlags, Stat, open, readlinkat};
 
 use super::BackupError;
+use super::bare::BareDirectories;
 use super::chunk::FileJob;
 use super::reuse::{Earlier, Parent};
 use super::side::{FileSystems, Found, SideReader};
@@ -136,6 +137,7 @@ pub(super) struct Walk<'a> {
     pub(super) to_tree: Sender<Finished>,
     pub(super) next_directory: &'a AtomicU64,
     pub(super) side: SideReader,
+    pub(super) bare: BareDirectories,
 }
 
 /// A directory still to be listed.
@@ -271,7 +273,10 @@ impl Walk<'_> {
         };
         let Chosen { entries, specials, rules } = listing::choose(&fd, listed, &path, &policy, rules, stat.st_dev)
             .map_err(|BadRules { path, source }| BackupError::Ignore { path, source })?;
-        self.side.begin_directory();
+        let now = self.session.repository().clock().now();
+        let look = self.bare.look(&path, entries.iter().chain(&specials), now);
+        let is_bare = look.as_ref().is_some_and(|look| self.bare.knows(look));
+        self.side.begin_directory(is_bare);
         let side = DirectorySide {
             xattrs: self.found(Place::Open(fd.as_fd()), &stat, &path, ".")?,
             specials: self.specials(&fd, &path, specials)?,
@@ -284,6 +289,9 @@ impl Walk<'_> {
             below.extend(self.entry(&mut here, entry)?);
         }
         self.tell_unchanged(&mut here)?;
+        if let Some(look) = look.filter(|_| self.side.has_found_nothing() && !is_bare) {
+            self.bare.remember(&look);
+        }
         Ok(below)
     }
 

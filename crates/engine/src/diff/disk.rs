@@ -168,7 +168,7 @@ impl<'a> Disk<'a> {
         let Chosen { entries, specials, rules } =
             listing::choose(&fd, listed, path, policy, rules.clone(), stat.st_dev)
                 .map_err(|BadRules { path, source }| BrowseError::Ignore { path, source })?;
-        self.side.begin_directory();
+        self.side.begin_directory(false);
         let xattrs = self.xattrs(Place::Open(fd.as_fd()), stat);
         let mut inside = Inside::new();
         for listed in entries.into_iter().chain(specials) {

@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use repository::PackId;
-use repository_kopia::{IndexEntry, MaintenanceCycle, Repository, TaskStats};
+use repository_kopia::{IndexEntry, MaintenanceCycle, PACK_CONTENTS_MAX, Repository, TaskStats};
 
 use super::MaintainError;
 use super::relocate::{self, Unreadable};
 use crate::restore::fetch::wait;
 use crate::run::Run;
 
-/// A pack that holds less than this share of a full one is short.
+/// A pack that holds less than this share of a full one, in bytes and in contents, is short.
 const SHORT_PERCENT: u64 = 60;
 /// Contents moved together. The index is gone through once for each so many, some 150 bytes each.
 const BATCH_CONTENTS: u64 = 64 * 1024;
@@ -83,7 +83,10 @@ fn short_packs<E>(
         held.bytes += u64::from(location.packed_bytes);
         held.contents += 1;
     }
-    packs.retain(|_, held| held.bytes < pack_bytes_max * SHORT_PERCENT / 100);
+    let contents_max = PACK_CONTENTS_MAX as u64;
+    packs.retain(|_, held| {
+        held.bytes < pack_bytes_max * SHORT_PERCENT / 100 && held.contents < contents_max * SHORT_PERCENT / 100
+    });
     let kind = |pack: &PackId| pack.as_str().chars().next();
     let mut of_kind: BTreeMap<Option<char>, usize> = BTreeMap::new();
     for pack in packs.keys() {
@@ -119,7 +122,7 @@ mod tests {
     use repository::PackId;
     use repository_kopia::{IndexEntry, Location};
 
-    use super::{BATCH_CONTENTS, batches, short_packs};
+    use super::{BATCH_CONTENTS, PACK_CONTENTS_MAX, batches, short_packs};
 
     fn entry(pack: &str, packed_bytes: u32) -> Result<IndexEntry, Infallible> {
         let location = Location {
@@ -143,6 +146,14 @@ mod tests {
         };
         assert_eq!(names(short_packs(entries(), 100).unwrap()), ["p1 2", "p2 1"]);
         assert_eq!(names(short_packs(entries().chain([entry("q2", 1)]), 100).unwrap()).len(), 4);
+    }
+
+    #[test]
+    fn packs_full_of_tiny_contents_are_not_short() {
+        let tiny = |pack: &'static str, count| std::iter::repeat_with(move || entry(pack, 1)).take(count);
+        let entries = tiny("p1", PACK_CONTENTS_MAX).chain(tiny("p2", PACK_CONTENTS_MAX / 2)).chain(tiny("p3", 1));
+        let short = short_packs(entries, 20 << 20).unwrap();
+        assert_eq!(short.iter().map(|(pack, _)| pack.as_str()).collect::<Vec<_>>(), ["p2", "p3"]);
     }
 
     #[test]

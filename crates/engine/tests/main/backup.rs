@@ -83,6 +83,7 @@ pub fn options() -> BackupOptions {
         tags: BTreeMap::new(),
         compression: None,
         read_all: false,
+        cache_directory: None,
     }
 }
 

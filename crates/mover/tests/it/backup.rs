@@ -99,6 +99,7 @@ fn a_collapsed_snapshot_without_its_mark_is_not_restored() {
         tags: Default::default(),
         compression: None,
         read_all: false,
+        cache_directory: None,
     };
     engine::backup(&world.repository(), &world.data(), &options, &world.run()).unwrap();
     assert_eq!(world.snapshots().len(), 2);

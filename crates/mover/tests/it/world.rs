@@ -92,6 +92,7 @@ impl World {
             clock: Arc::new(StoreClock(self.store.clone())),
             thresholds: Thresholds::default(),
             index: OpenOptions::default(),
+            cache_directory: None,
         }
     }
 

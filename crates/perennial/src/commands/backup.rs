@@ -128,6 +128,7 @@ fn options(arguments: &Arguments, shared: &Shared) -> Result<BackupOptions, Fail
         tags,
         compression: arguments.compression.clone(),
         read_all: arguments.read_all,
+        cache_directory: store::cache_directory(shared),
     })
 }
 

@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let environment = Environment::from_env(&variable, open_store, calls, Arc::new(SystemClock));
     let report = match environment {
         Ok(mut environment) => {
+            environment.cache_directory = store::cache_directory(shared);
             environment.index.cache_directory = store::index_directory(shared, store::Cache::Use);
             let progress = Progress::show(shared, &runner);
             let report = ::mover::run(&task, &environment, &runner.run);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use repository::{Clock, Entry, EntryKind, Identity, Snapshot, SnapshotId, Stats};
 use repository_kopia::{
-    CreateOptions, OpenError, PREFIX_DATA, Password, Repository, Reservation, Retention, WriteError, change_password,
+    CreateOptions, OpenError, PACK_CONTENTS_MAX, PREFIX_DATA, Password, Repository, Reservation, Retention, WriteError,
+    change_password,
 };
 use storage::{LockMode, ObjectKey, ObjectLock, Storage};
 use testkit::{FaultStore, MemoryStore};
@@ -143,6 +144,28 @@ async fn what_is_written_can_be_read_and_is_stored_once() {
     assert_eq!(ids, expected);
     let data = &listing.snapshots[0].root.as_ref().unwrap().data;
     assert_eq!(repository.object(data).await.unwrap(), b"some bytes");
+}
+
+#[tokio::test]
+async fn a_pack_of_tiny_contents_is_full_before_it_is_long() {
+    let repository = create(memory()).await.unwrap();
+    let session = repository.begin().await.unwrap();
+    let packer = session.packer();
+    let mut full = Vec::new();
+    for number in 0..=PACK_CONTENTS_MAX {
+        let bytes = number.to_le_bytes();
+        let content = repository.content_id(PREFIX_DATA, &bytes);
+        let sealing = repository.sealer().seal(content, &[&bytes], None, &mut Vec::new(), |sealed, out| {
+            packer.push(&sealed, out, None, Vec::new, &mut |pack| -> Result<(), WriteError> {
+                full.push((number, pack.size_bytes()));
+                Ok(())
+            })
+        });
+        sealing.unwrap().unwrap();
+    }
+    let [(at, bytes)] = full[..] else { panic!("{full:?}") };
+    assert_eq!(at, PACK_CONTENTS_MAX);
+    assert!(bytes < repository.max_pack_bytes() / 2, "{bytes}");
 }
 
 #[tokio::test]

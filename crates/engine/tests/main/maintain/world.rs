@@ -174,6 +174,7 @@ impl World {
             tags: BTreeMap::new(),
             compression: None,
             read_all: true,
+            cache_directory: None,
         };
         backup(repository, tree.path(), &options, &run()).unwrap().snapshot
     }

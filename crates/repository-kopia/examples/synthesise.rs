@@ -1,0 +1,81 @@
+//! Repositories that take too long to grow by hand, for measurements.
+//!
+//! `synthesise contents 10000000 ADDRESS`: so many contents of eight bytes, in packs, and few index blobs.
+//! `synthesise index-blobs 5000 ADDRESS`: so many index blobs of one epoch, each over one content.
+//!
+//! The address is that of an empty place, as `perennial` takes it. The password is in `PERENNIAL_PASSWORD`.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use repository::SystemClock;
+use repository_kopia::{Client, CreateOptions, PREFIX_DATA, Packer, Password, Repository, Reservation, Session};
+use repository_kopia::{FinishedPack, Sealer, WriteError};
+use storage::{Address, Credentials, Layout};
+
+type Anything = Box<dyn Error>;
+
+#[tokio::main]
+async fn main() -> Result<(), Anything> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [what, count, address] = arguments.as_slice() else {
+        return Err("usage: synthesise contents|index-blobs COUNT ADDRESS".into());
+    };
+    let count: u64 = count.parse()?;
+    let repository = create(address).await?;
+    match what.as_str() {
+        "contents" => write(&repository, 0..count).await,
+        "index-blobs" => {
+            for number in 0..count {
+                write(&repository, number..number + 1).await?;
+            }
+            Ok(())
+        }
+        other => Err(format!("{other} is neither contents nor index-blobs").into()),
+    }
+}
+
+async fn create(address: &str) -> Result<Repository, Anything> {
+    let credentials = Credentials::from_env(&|name| std::env::var(name).ok());
+    let storage = Address::parse(address)?.create(Layout::Kopia, &credentials)?;
+    let client = Client { username: "synthetic".to_owned(), hostname: "synthetic".to_owned() };
+    let (password, options) = (Password::new(std::env::var("PERENNIAL_PASSWORD")?), CreateOptions::default());
+    Ok(Repository::create(storage, &password, &options, client, Arc::new(SystemClock)).await?)
+}
+
+/// One session that writes these numbers as contents.
+async fn write(repository: &Repository, numbers: std::ops::Range<u64>) -> Result<(), Anything> {
+    let session = repository.begin().await?;
+    let (packer, mut sealer) = (session.packer(), repository.sealer());
+    let mut packs = Vec::new();
+    for number in numbers {
+        push(&session, &packer, &mut sealer, &number.to_be_bytes(), &mut packs)?;
+        for pack in packs.drain(..) {
+            session.upload(pack).await?;
+        }
+    }
+    for pack in packer.finish()? {
+        session.upload(pack).await?;
+    }
+    Ok(session.finish().await?)
+}
+
+fn push(
+    session: &Session<'_>,
+    packer: &Packer<'_>,
+    sealer: &mut Sealer<'_>,
+    bytes: &[u8],
+    packs: &mut Vec<FinishedPack>,
+) -> Result<(), Anything> {
+    let content = session.repository().content_id(PREFIX_DATA, bytes);
+    if let Reservation::New { replaces, ticket } = session.reserve(&content)? {
+        sealer.seal(content, &[bytes], None, &mut Vec::new(), |sealed, out| {
+            packer.push(&sealed, out, replaces, Vec::new, &mut |pack| {
+                packs.push(pack);
+                Ok::<(), WriteError>(())
+            })
+        })??;
+        ticket.end();
+    }
+    Ok(())
+}
