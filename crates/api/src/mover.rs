@@ -105,6 +105,10 @@ pub struct BackupTask {
     pub expected_repository_id: Option<RepositoryId>,
     /// Whether the repository may be created.
     pub creation: Creation,
+    /// Whether maintenance is left to somebody else (VolSync's `KopiaMaintenance`) even where the repository names this
+    /// identity as its owner: whoever creates a repository is that at first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_maintenance: bool,
 }
 
 /// Fill a volume.

@@ -31,7 +31,7 @@ pub use download::{DownloadOutcome, download};
 pub use find::{FindOutcome, Version, find};
 pub use forget::{ForgetError, ForgetOutcome, forget, forget_ids};
 pub use limits::Limits;
-pub use maintain::{Done, MaintainError, MaintainOptions, MaintainOutcome, TaskOutcome, maintain};
+pub use maintain::{Done, MaintainError, MaintainOptions, MaintainOutcome, TaskOutcome, maintain, maintain_if_due};
 pub use meter::{Counter, Meter};
 pub use repair::{Action, RepairError, RepairOptions, RepairOutcome, repair};
 pub use restore::{OwnerMode, RestoreError, RestoreOptions, RestoreOutcome, restore};

@@ -99,6 +99,15 @@ pub fn maintain(
     })
 }
 
+/// Runs the cycle that is due, if one is and this client is the owner, with all waiting times.
+///
+/// # Errors
+/// Those of [`maintain`], and when nobody can tell whether a cycle is due.
+pub fn maintain_if_due(repository: &Repository, run: &Run) -> Result<Option<MaintainOutcome>, MaintainError> {
+    let Some(cycle) = wait(run, repository.due_maintenance())?? else { return Ok(None) };
+    maintain(repository, &MaintainOptions { cycle, force: false, safety: Safety::full() }, run).map(Some)
+}
+
 struct Steps<'a> {
     cycle: &'a MaintenanceCycle<'a>,
     repository: &'a Repository,

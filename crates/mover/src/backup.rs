@@ -1,7 +1,7 @@
 //! A volume into its repository, and what must hold before and after.
 //!
-//! Order: retention's rules → snapshot → guard → ledger record → expiry. So a run that is killed anywhere has removed
-//! nothing that the ledger does not know to be replaced by something good.
+//! Order: retention's rules → snapshot → guard → ledger record → expiry → maintenance, if it is due and ours. So a run that
+//! is killed anywhere has removed nothing that the ledger does not know to be replaced by something good.
 
 use std::collections::BTreeMap;
 
@@ -76,6 +76,10 @@ pub(crate) fn run(
     stage("quarantine", clock, report, |_| step.quarantine_unmarked(&after, last_good.as_ref()))?;
     stage("ledger", clock, report, |_| step.record(&after.snapshot, held))?;
     stage("retention", clock, report, |_| step.expire(&after, last_good.as_ref()))?;
+    stage("maintenance", clock, report, |_| {
+        step.maintain();
+        Ok(())
+    })?;
     Ok(if outcome.is_complete() { Outcome::Complete } else { Outcome::Partial })
 }
 
@@ -269,6 +273,19 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Runs the cycle of maintenance that is due, as Kopia's own mover does where it is the owner. The backup is good
+    /// whatever comes of it, and the next run tries again.
+    fn maintain(&self) {
+        if self.task.no_maintenance || self.run.cancel.is_cancelled() {
+            return;
+        }
+        match engine::maintain_if_due(&self.opened.repository, self.run) {
+            Ok(None) => {}
+            Ok(Some(done)) => tracing::info!(cycle = ?done.cycle, "the maintenance that was due is done"),
+            Err(error) => tracing::warn!(error = %chain(&error), "the maintenance that is due did not come to its end"),
+        }
     }
 
     async fn expire_counted(&self, after: &After, last_good: Option<&LedgerEntry>) -> Result<usize, (String, Class)> {

@@ -10,7 +10,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::Shared;
 use crate::output;
-use crate::runner::Runner;
 
 /// How often the bar is drawn.
 const BAR_INTERVAL: Duration = Duration::from_millis(150);
@@ -26,13 +25,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins to show what the runner's counters say, unless nobody wants it.
-    pub fn show(shared: &Shared, runner: &Runner) -> Self {
+    /// Begins to show what the counters say, unless nobody wants it.
+    pub fn show(shared: &Shared, meter: &Arc<Meter>) -> Self {
         if shared.quiet || shared.no_progress {
             return Self { over: None, thread: None };
         }
         let (over, ended) = mpsc::channel();
-        let meter = runner.run.meter.clone();
+        let meter = meter.clone();
         let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let watch = move || {
             let wait = |interval| ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout);

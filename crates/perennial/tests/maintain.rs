@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::kopia::{Kopia, Release};
-use crate::support::Place;
+use crate::support::{Place, Ran};
 
 const OURS: &[&str] = &["--user", "perennial", "--host", "here"];
 
@@ -103,4 +105,32 @@ fn who_maintains_and_what_is_due_is_said() {
     place.run(&["maintain", "--force"]).expect(0);
     place.run(&["maintain", "--take-over"]).expect(0);
     place.run(&["maintain"]).expect(0);
+}
+
+#[test]
+fn what_is_due_runs_after_a_backup_and_never_spoils_it() {
+    let place = Place::created();
+    place.plant("source");
+    let run = |more: &[&str]| place.run(&[&["backup", "source", "--as", "us@here:/data"], more].concat());
+    let cycle = |ran: Ran| ran.expect(0).json()["maintenance"]["cycle"].clone();
+    assert_eq!(cycle(run(&["--json", "--no-maintain"])), Value::Null);
+    assert_eq!(cycle(run(&["--json", "--user", "somebody", "--host", "else"])), Value::Null);
+    let told = run(&[]).expect(0);
+    assert!(told.stdout.contains("full maintenance, which was due, is done"), "{told:?}");
+    assert_eq!(cycle(run(&["--json"])), Value::Null);
+    let info = place.run(&["maintain", "info", "--json"]).expect(0).json();
+    assert!(info["runs"].as_array().unwrap().iter().any(|run| run["task"] == "snapshot-gc"), "{info}");
+
+    // Nobody knows when the last cycle was: kopia ends with 1 here, although its snapshot is good.
+    let schedule = place.path("repo/kopia.maintenance.f");
+    fs::write(&schedule, [7; 200]).unwrap();
+    let quiet = run(&["--quiet"]).expect(0);
+    assert!(quiet.stderr.starts_with("warning: maintenance was due") && quiet.stderr.contains("hint: "), "{quiet:?}");
+    let said = run(&["--json"]).expect(0).json();
+    assert!(said["maintenance"]["error"].as_str().unwrap().contains("kopia.maintenance is damaged"), "{said}");
+    fs::remove_file(schedule).unwrap();
+    let forgot = place.run(&["forget", "--json", "--dry-run"]).expect(0).json();
+    assert_eq!(forgot["maintenance"], Value::Null);
+    assert_eq!(cycle(place.run(&["forget", "--json"])), "full");
+    place.run(&["verify", "--read-percent", "100"]).expect(0);
 }

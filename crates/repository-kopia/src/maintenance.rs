@@ -31,8 +31,8 @@ mod safety;
 mod schedule;
 mod stats;
 
-pub(crate) use cycle::Running;
 pub use cycle::{CycleKind, MaintenanceCycle};
+pub(crate) use cycle::{Running, latest_parameters};
 pub use error::MaintenanceError;
 pub use parameters::{CycleParameters, LogRetention, MaintenanceParameters};
 pub use safety::Safety;

@@ -1,7 +1,7 @@
 //! An open repository: its keys, its index, and everything that can be read with them.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -20,7 +20,7 @@ use crate::format_blob::{
 use crate::index::{
     IndexEntry, IndexSets, IndexView, Loaded, Location, Places, Scratch, load, load_without, read_view,
 };
-use crate::maintenance::Running;
+use crate::maintenance::{MaintenanceParameters, Running, latest_parameters};
 use crate::manifest::{self, MANIFEST_PREFIX, Manifest, ManifestRecord};
 use crate::open_options::OpenOptions;
 use crate::policy::{self, Policy, PolicyJson};
@@ -83,6 +83,8 @@ pub struct Repository {
     clock: Arc<dyn Clock>,
     loaded: RwLock<Arc<Loaded>>,
     running: Running,
+    /// Who maintains it, as of the last look at all manifests.
+    seen_parameters: Mutex<Option<MaintenanceParameters>>,
 }
 
 impl Repository {
@@ -189,6 +191,7 @@ impl Repository {
             clock,
             loaded: RwLock::new(Arc::new(loaded)),
             running: Running::default(),
+            seen_parameters: Mutex::default(),
         })
     }
 
@@ -206,6 +209,7 @@ impl Repository {
         let loaded = load(&*self.storage, &self.crypto, self.index_sets(), &self.places, Some(&before)).await?;
         let loaded = Arc::new(loaded);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *self.seen_parameters.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
@@ -410,7 +414,15 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        Ok((manifest::merge(records), damage))
+        let manifests = manifest::merge(records);
+        let parameters = if damage.is_empty() { latest_parameters(&manifests).ok() } else { None };
+        *self.seen_parameters.lock().unwrap_or_else(PoisonError::into_inner) = parameters;
+        Ok((manifests, damage))
+    }
+
+    /// Who maintains it, as of the last look at all manifests, if there was one since the last refresh.
+    pub(crate) fn seen_parameters(&self) -> Option<MaintenanceParameters> {
+        self.seen_parameters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The contents of manifests that cannot be read, and why not.

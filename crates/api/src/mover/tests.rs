@@ -20,6 +20,7 @@ fn backup_task_has_one_spelling() {
         retain: Retain::of_label(),
         expected_repository_id: None,
         creation: Creation::IfEmpty,
+        no_maintenance: false,
     });
     let json = concat!(
         r#"{"backup":{"claim":{"namespace":"media","pvc":"photos"},"#,
@@ -31,6 +32,9 @@ fn backup_task_has_one_spelling() {
     assert_eq!(serde_json::from_str::<Task>(json).unwrap(), task);
     assert_eq!((task.claim(), task.identity()), (&claim(), &claim().shared_identity()));
     assert!(serde_json::from_str::<Task>(&json.replace("ledger", "ledgre")).is_err());
+    let left = json.replace(r#""creation":"IfEmpty""#, r#""creation":"IfEmpty","noMaintenance":true"#);
+    let Task::Backup(read) = serde_json::from_str(&left).unwrap() else { panic!("{left}") };
+    assert!(read.no_maintenance);
 }
 
 #[track_caller]

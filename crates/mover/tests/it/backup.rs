@@ -19,7 +19,7 @@ fn a_volume_goes_there_and_back() {
     assert!(report.new_bytes > 0 && report.storage_calls > 0 && report.peak_memory_bytes > 0);
     assert_eq!(
         report.stages_ms.keys().collect::<Vec<_>>(),
-        ["backup", "check", "ledger", "open", "quarantine", "retention"]
+        ["backup", "check", "ledger", "maintenance", "open", "quarantine", "retention"]
     );
     assert!(world.store.names().contains(&claim().ledger_object()));
 

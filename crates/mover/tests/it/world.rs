@@ -130,6 +130,7 @@ impl World {
             retain: Retain::default(),
             expected_repository_id: None,
             creation: Creation::IfEmpty,
+            no_maintenance: false,
         }
     }
 

@@ -11,6 +11,7 @@ use repository::Identity;
 use repository_kopia::CompressionChoice;
 use serde::Serialize;
 
+use super::maintain::due::{self, DueArguments, DueView};
 use super::snapshots::IdentityView;
 use crate::cli::Shared;
 use crate::failure::Failure;
@@ -30,10 +31,12 @@ What did not change since the last snapshot of the same source is not read again
 are compressed is said by the repository's policies, which kopia edits, and by .kopiaignore files.
 An entry that cannot be read is named, left out, and makes the exit code 3; the rest is backed up. Extended attributes, \
 access control lists, hard links, devices and names that are not UTF-8 are kept, for restores with this program.
+The client that maintains the repository runs the maintenance that is due afterwards; should that fail, the backup is good \
+all the same, and the exit code says so.
 
 JSON: {kind: \"backup\", snapshot, identity: {user, host, path}, parent, complete, rootId, files, directories, bytes, \
 filesRead, filesUnchanged, bytesRead, bytesNew, bytesUploaded, unreadableCount, unreadable: [{path, error}], \
-shortfallCount, shortfallKinds: {kind: count}, shortfalls: [{kind, path, error}], durationMs, storage: {calls, puts, gets, ranges, stats, listPages, deletes, \
+shortfallCount, shortfallKinds: {kind: count}, shortfalls: [{kind, path, error}], durationMs, maintenance: null | {cycle: null | quick | full, error}, storage: {calls, puts, gets, ranges, stats, listPages, deletes, \
 failed, bytesUp, bytesDown}}";
 
 /// Entries that the text names; the JSON has all that are known.
@@ -66,6 +69,9 @@ pub struct Arguments {
     /// Read every file, also those that look unchanged
     #[arg(long)]
     read_all: bool,
+
+    #[command(flatten)]
+    due: DueArguments,
 }
 
 /// Kopia keeps labels of people under keys that begin with `tag:`.
@@ -92,15 +98,19 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let runner = Runner::start(shared)?;
     let options = options(arguments, shared)?;
     let open = store::open(shared, &runner, Cache::Use)?;
-    let progress = Progress::show(shared, &runner);
+    let progress = Progress::show(shared, &runner.run.meter);
     let result = engine::backup(&open.repository, &arguments.path, &options, &runner.run);
     drop(progress);
     let outcome =
         runner.outcome(result).map_err(|failure| failure.during(format!("backup of {}", options.identity)))?;
-    let view = BackupView::of(&outcome, &options.identity, &runner, StorageView::of(&open.calls()));
+    let mut view = BackupView::of(&outcome, &options.identity, &runner, StorageView::of(&open.calls()));
     if shared.json {
+        view.maintenance = due::run(&arguments.due, &open, shared, &runner);
+        view.storage = StorageView::of(&open.calls());
         output::json(&view)?;
-    } else if shared.quiet {
+        return Ok(exit(&outcome));
+    }
+    if shared.quiet {
         for entry in view.unreadable.iter().take(NAMED_MAX) {
             output::warn(&format!("not read: {}: {}", entry.path, entry.error));
         }
@@ -108,7 +118,15 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     } else {
         output::print(&view.text())?;
     }
-    Ok(if outcome.is_complete() { Exit::Success } else { Exit::Partial })
+    let maintained = due::run(&arguments.due, &open, shared, &runner);
+    if !shared.quiet {
+        output::print(&due::text(maintained.as_ref()))?;
+    }
+    Ok(exit(&outcome))
+}
+
+fn exit(outcome: &BackupOutcome) -> Exit {
+    if outcome.is_complete() { Exit::Success } else { Exit::Partial }
 }
 
 fn options(arguments: &Arguments, shared: &Shared) -> Result<BackupOptions, Failure> {
@@ -158,6 +176,7 @@ struct BackupView {
     #[serde(skip)]
     shortfalls_text: String,
     duration_ms: u64,
+    maintenance: Option<DueView>,
     storage: StorageView,
 }
 
@@ -187,6 +206,7 @@ impl BackupView {
             shortfalls: ShortfallView::all(&outcome.shortfalls),
             shortfalls_text: output::shortfalls("kept", &outcome.shortfalls),
             duration_ms: output::milliseconds(runner.started.elapsed()),
+            maintenance: None,
             storage,
         }
     }

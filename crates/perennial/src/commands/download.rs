@@ -73,7 +73,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         output::shortfalls("in the archive", &outcome.shortfalls).lines().for_each(output::warn);
         return Ok(exit(&outcome));
     }
-    let progress = Progress::show(shared, &runner);
+    let progress = Progress::show(shared, &runner.run.meter);
     let outcome = to_file(&arguments.output, |out| write(repository, &found, &runner, out));
     drop(progress);
     let outcome = outcome?;

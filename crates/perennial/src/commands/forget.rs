@@ -9,6 +9,7 @@ use repository::{Snapshot, SnapshotId};
 use repository_kopia::{Listing, Retention};
 use serde::Serialize;
 
+use super::maintain::due::{self, DueArguments, DueView};
 use crate::cli::Shared;
 use crate::failure::Failure;
 use crate::output::{self, Align};
@@ -23,9 +24,11 @@ Examples:
   perennial forget --snapshot 1a2b3c4d --snapshot 5e6f7a8b
 
 Without --keep… the retention of each source's own policy decides. A pinned snapshot always stays. What is forgotten is \
-no longer listed; its data goes when `perennial maintain --full` finds that nothing needs it, a day later at the earliest.
+no longer listed; its data goes when full maintenance finds that nothing needs it, a day later at the earliest. The client that \
+maintains the repository runs what is due afterwards.
 
-JSON: {kind: \"forget\", dryRun, kept: [{id, reasons: [text]}], removed: [id]}";
+JSON: {kind: \"forget\", dryRun, kept: [{id, reasons: [text]}], removed: [id], maintenance: null | {cycle: null | quick | full, \
+error}}";
 
 /// Remove snapshots that nobody needs any more
 #[derive(Debug, Args)]
@@ -45,6 +48,9 @@ pub struct Arguments {
     /// Only say what would go
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    due: DueArguments,
 }
 
 /// What stays, whatever the policies say.
@@ -104,10 +110,14 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         engine::forget_ids(repository, &ids, arguments.dry_run, &runner.run)
     };
     let outcome = runner.outcome(result).map_err(|failure| failure.during("forget snapshots"))?;
-    if shared.json {
-        output::json(&ForgetView::of(&outcome, arguments.dry_run))?;
-    } else if !shared.quiet {
+    if !shared.json && !shared.quiet {
         output::print(&text(&outcome, &listing, arguments.dry_run))?;
+    }
+    let maintained = if arguments.dry_run { None } else { due::run(&arguments.due, &open, shared, &runner) };
+    if shared.json {
+        output::json(&ForgetView::of(&outcome, arguments.dry_run, maintained))?;
+    } else if !shared.quiet {
+        output::print(&due::text(maintained.as_ref()))?;
     }
     Ok(Exit::Success)
 }
@@ -128,6 +138,7 @@ struct ForgetView<'a> {
     dry_run: bool,
     kept: Vec<KeptView<'a>>,
     removed: Vec<&'a str>,
+    maintenance: Option<DueView>,
 }
 
 #[derive(Serialize)]
@@ -137,12 +148,13 @@ struct KeptView<'a> {
 }
 
 impl<'a> ForgetView<'a> {
-    fn of(outcome: &'a ForgetOutcome, dry_run: bool) -> Self {
+    fn of(outcome: &'a ForgetOutcome, dry_run: bool, maintenance: Option<DueView>) -> Self {
         Self {
             kind: "forget",
             dry_run,
             kept: outcome.kept.iter().map(|(id, reasons)| KeptView { id: id.as_str(), reasons }).collect(),
             removed: outcome.removed.iter().map(SnapshotId::as_str).collect(),
+            maintenance,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `perennial maintain`.
 
+pub mod due;
 mod words;
 
 use api::exit::Exit;
@@ -120,7 +121,7 @@ fn cycle(arguments: &Arguments, open: &Open, shared: &Shared, runner: &Runner) -
             SafetyChoice::None => Safety::none(),
         },
     };
-    let progress = Progress::show(shared, runner);
+    let progress = Progress::show(shared, &runner.run.meter);
     let result = engine::maintain(&open.repository, &options, &runner.run);
     drop(progress);
     let outcome = runner.outcome(result)?;

@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         Ok(mut environment) => {
             environment.cache_directory = store::cache_directory(shared);
             environment.index.cache_directory = store::index_directory(shared, store::Cache::Use);
-            let progress = Progress::show(shared, &runner);
+            let progress = Progress::show(shared, &runner.run.meter);
             let report = ::mover::run(&task, &environment, &runner.run);
             drop(progress);
             report

@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         include_dropped: arguments.include_dropped,
         read_percent: arguments.read_percent,
     };
-    let progress = Progress::show(shared, &runner);
+    let progress = Progress::show(shared, &runner.run.meter);
     let result = engine::repair(&open.repository, &options, &runner.run);
     drop(progress);
     let outcome = runner.outcome(result).map_err(|failure| failure.during("repair"))?;

@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         verify: arguments.verify,
         ignore_room: arguments.ignore_room,
     };
-    let progress = Progress::show(shared, &runner);
+    let progress = Progress::show(shared, &runner.run.meter);
     let result = engine::restore(&open.repository, &snapshot, &target, &options, &runner.run);
     drop(progress);
     let during = |failure: Failure| failure.during(format!("restore of {} to {}", snapshot.id, target.display()));

@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let identity = arguments.source.as_deref().map(|text| source::identity(text, &client)).transpose()?;
     let open = store::open(shared, &runner, Cache::Bypass)?;
     let options = VerifyOptions { read_percent: arguments.read_percent, snapshots: Vec::new(), identity };
-    let progress = Progress::show(shared, &runner);
+    let progress = Progress::show(shared, &runner.run.meter);
     let result = engine::verify(&open.repository, &options, &runner.run);
     drop(progress);
     let outcome = runner.outcome(result).map_err(|failure| failure.during("verify"))?;

@@ -447,6 +447,7 @@ fn backup_task(claim: &Claim) -> Task {
         retain: Retain::default(),
         expected_repository_id: claim.repository.clone(),
         creation: if claim.repository.is_some() { Creation::Never } else { Creation::IfEmpty },
+        no_maintenance: false,
     })
 }
 

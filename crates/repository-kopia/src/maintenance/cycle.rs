@@ -15,6 +15,7 @@ use super::parameters::{self, MaintenanceParameters};
 use super::safety::Safety;
 use super::schedule::{KEY_PURPOSE, RunRecord, SCHEDULE_BLOB, Schedule, Task};
 use super::stats::TaskStats;
+use crate::error::ReadError;
 use crate::index::{IndexEntry, IndexSets};
 use crate::manifest::{Manifest, ManifestRecord};
 use crate::repository::Repository;
@@ -73,9 +74,7 @@ impl Repository {
     /// # Errors
     /// When the store fails, or a record that may be the one asked for cannot be read.
     pub async fn maintenance_parameters(&self) -> Result<MaintenanceParameters, MaintenanceError> {
-        let manifests = self.sound_manifests().await?;
-        let found = parameters::latest(parameter_manifests(&manifests));
-        Ok(found.map(MaintenanceParameters::read).transpose()?.unwrap_or_default())
+        Ok(latest_parameters(&self.sound_manifests().await?)?)
     }
 
     /// When the next cycles are due, and what ran before. Empty when nothing ever ran.
@@ -91,12 +90,16 @@ impl Repository {
         format!("{}@{}", self.client().username, self.client().hostname)
     }
 
-    /// The cycle that is due, if this client is the owner and one is.
+    /// The cycle that is due, if this client is the owner and one is. After anything that looked at the manifests it costs
+    /// the owner one read, of the schedule, and nobody else anything.
     ///
     /// # Errors
     /// When the parameters or the schedule cannot be read.
     pub async fn due_maintenance(&self) -> Result<Option<CycleKind>, MaintenanceError> {
-        let parameters = self.maintenance_parameters().await?;
+        let parameters = match self.seen_parameters() {
+            Some(parameters) => parameters,
+            None => self.maintenance_parameters().await?,
+        };
         if parameters.owner != self.client_name() || self.index_sets() == IndexSets::Legacy {
             return Ok(None);
         }
@@ -208,6 +211,12 @@ impl Repository {
             .map_err(MaintenanceError::storage("write kopia.maintenance"))?;
         Ok(stored)
     }
+}
+
+/// What the manifests say about maintenance; the defaults, with an empty owner, when they say nothing.
+pub(crate) fn latest_parameters(manifests: &[Manifest]) -> Result<MaintenanceParameters, ReadError> {
+    let found = parameters::latest(parameter_manifests(manifests));
+    Ok(found.map(MaintenanceParameters::read).transpose()?.unwrap_or_default())
 }
 
 fn parameter_manifests(manifests: &[Manifest]) -> impl Iterator<Item = &Manifest> {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use engine::{Done, MaintainError, MaintainOptions, maintain};
+use engine::{Done, MaintainError, MaintainOptions, maintain, maintain_if_due};
 use jiff::SignedDuration;
-use repository_kopia::{Client, CycleKind, MaintenanceError, Safety, Task};
-use storage::Class;
+use repository_kopia::{Client, CycleKind, MaintenanceError, Password, Repository, Safety, Task};
+use storage::{Class, Storage};
+use testkit::FaultStore;
 
 use super::world::{World, client, counts, done, run, state_in};
 
@@ -111,6 +112,38 @@ fn another_client_than_the_owner_is_refused_until_it_takes_over() {
     maintain(&repository, &options(false), &run()).unwrap();
     let error = world.maintain_over(Arc::new(world.store.clone()), CycleKind::Quick, Safety::full()).unwrap_err();
     assert!(matches!(error, MaintainError::Cycle(MaintenanceError::NotOwner { .. })), "{error}");
+}
+
+#[test]
+fn what_is_due_runs_for_the_owner_and_asking_costs_one_read() {
+    let world = World::new();
+    let counted = FaultStore::counting(world.store.clone());
+    let due = |client: Client, is_look_free: bool| {
+        let store: Arc<dyn Storage> = counted.clone();
+        let (password, clock) = (Password::new("secret"), Arc::new(world.clock.clone()));
+        let repository = run().runtime.block_on(Repository::open(store, &password, client, clock)).unwrap();
+        world.back_up_with(&repository, &[("a", world.store.now().to_string().as_str())]);
+        let before = counted.operations_count();
+        let done = maintain_if_due(&repository, &run()).unwrap().map(|outcome| outcome.cycle);
+        let calls = counted.operations_count() - before;
+        assert!(done.is_some() || calls == usize::from(!is_look_free), "{calls}");
+        done
+    };
+    let owner = |hours| {
+        world.hours(hours);
+        due(client(), false)
+    };
+    let other = Client { username: "other".to_owned(), ..client() };
+    assert_eq!(due(other.clone(), true), None);
+    assert_eq!(owner(0), Some(CycleKind::Full));
+    assert_eq!(owner(0), None);
+    assert_eq!(owner(2), Some(CycleKind::Quick));
+    assert_eq!(due(other, true), None);
+    assert_eq!(owner(23), Some(CycleKind::Full));
+    world.verify();
+    world.store.tamper("kopia.maintenance", vec![7; 200]);
+    let error = maintain_if_due(world.repository(), &run()).unwrap_err();
+    assert_eq!(error.class(), Class::Damaged);
 }
 
 #[test]
