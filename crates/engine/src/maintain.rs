@@ -5,6 +5,8 @@
 //! full    collect: walk all snapshots, mark what none needs ─▶ merge manifests ─▶ move contents out of short packs
 //!         ─▶ drop marks that outlived two collections ─▶ delete packs that nothing names ─▶ index blobs ─▶ logs
 //! ```
+//! Where the index has no epochs, a quick cycle moves contents out of short metadata packs, deletes packs, and merges index
+//! blobs.
 //! What may go, and when, is decided in `repository_kopia`; here the steps stand in their order, and the work that needs
 //! threads. A step that fails ends the cycle; every step leaves a sound repository wherever it is cut off.
 //!
@@ -18,7 +20,7 @@ mod relocate;
 mod rewrite;
 
 use jiff::Timestamp;
-use repository_kopia::{CycleKind, MaintenanceCycle, Repository, Safety, Task, TaskStats};
+use repository_kopia::{CycleKind, MaintenanceCycle, PacksDeleted, Repository, Safety, Task, TaskStats};
 
 pub use error::MaintainError;
 
@@ -119,32 +121,70 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn quick(&mut self) -> Result<(), MaintainError> {
         let (cycle, run) = (self.cycle, self.run);
+        if !cycle.has_epochs() {
+            return self.quick_without_epochs();
+        }
         self.step(Task::CompactSingleEpoch, || Ok(wait(run, cycle.compact_epochs())??))?;
         self.step(Task::AdvanceEpoch, || Ok(wait(run, cycle.advance_epoch())??))
+    }
+
+    fn quick_without_epochs(&mut self) -> Result<(), MaintainError> {
+        let (cycle, run) = (self.cycle, self.run);
+        self.rewrite(Task::QuickRewriteContents)?;
+        self.delete_packs(match cycle.packs_deleted() {
+            PacksDeleted::Metadata => Task::QuickDeleteBlobs,
+            PacksDeleted::All => Task::FullDeleteBlobs,
+        })?;
+        self.step(Task::IndexCompaction, || Ok(wait(run, cycle.compact_legacy_index())??))?;
+        self.step(Task::CleanupLogs, || Ok(wait(run, cycle.clean_up_logs())??))
+    }
+
+    fn rewrite(&mut self, task: Task) -> Result<(), MaintainError> {
+        let (cycle, repository, run) = (self.cycle, self.repository, self.run);
+        match cycle.may_rewrite() {
+            true => self.step(task, || Ok(Some(rewrite::run(cycle, repository, run)?))),
+            false => {
+                self.waits(task);
+                Ok(())
+            }
+        }
+    }
+
+    fn delete_packs(&mut self, task: Task) -> Result<(), MaintainError> {
+        let (cycle, run) = (self.cycle, self.run);
+        match cycle.may_delete_packs() {
+            true => self.step(task, || Ok(wait(run, cycle.delete_unreferenced_packs())??)),
+            false => {
+                self.waits(task);
+                Ok(())
+            }
+        }
     }
 
     fn full(&mut self) -> Result<(), MaintainError> {
         let (cycle, repository, run) = (self.cycle, self.repository, self.run);
         self.step(Task::SnapshotGc, || Ok(Some(collect::run(cycle, repository, run)?)))?;
         self.manifests_merged_count = wait(run, cycle.compact_manifests())??;
-        match cycle.may_rewrite() {
-            true => self.step(Task::FullRewriteContents, || Ok(Some(rewrite::run(cycle, repository, run)?)))?,
-            false => self.waits(Task::FullRewriteContents),
-        }
+        self.rewrite(Task::FullRewriteContents)?;
         match cycle.drop_time() {
             Some(until) => self.step(Task::FullDropDeletedContent, || Ok(wait(run, cycle.drop_deleted(until))??))?,
             None => self.waits(Task::FullDropDeletedContent),
         }
-        match cycle.may_delete_packs() {
-            true => self.step(Task::FullDeleteBlobs, || Ok(wait(run, cycle.delete_unreferenced_packs())??))?,
-            false => self.waits(Task::FullDeleteBlobs),
+        self.delete_packs(Task::FullDeleteBlobs)?;
+        match cycle.has_epochs() {
+            true => self.index_with_epochs()?,
+            false => self.step(Task::IndexCompaction, || Ok(wait(run, cycle.compact_legacy_index())??))?,
         }
+        self.step(Task::CleanupLogs, || Ok(wait(run, cycle.clean_up_logs())??))
+    }
+
+    fn index_with_epochs(&mut self) -> Result<(), MaintainError> {
+        let (cycle, run) = (self.cycle, self.run);
         self.step(Task::CompactSingleEpoch, || Ok(wait(run, cycle.compact_epochs())??))?;
         self.step(Task::AdvanceEpoch, || Ok(wait(run, cycle.advance_epoch())??))?;
         self.step(Task::GenerateEpochRangeIndex, || Ok(wait(run, cycle.compact_range())??))?;
         self.step(Task::CleanupEpochMarkers, || Ok(wait(run, cycle.clean_up_markers())??))?;
-        self.step(Task::DeleteSupersededEpochIndexes, || Ok(wait(run, cycle.delete_superseded_indexes())??))?;
-        self.step(Task::CleanupLogs, || Ok(wait(run, cycle.clean_up_logs())??))
+        self.step(Task::DeleteSupersededEpochIndexes, || Ok(wait(run, cycle.delete_superseded_indexes())??))
     }
 
     fn waits(&mut self, task: Task) {

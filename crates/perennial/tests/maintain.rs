@@ -27,7 +27,17 @@ fn counts<'a>(maintained: &'a serde_json::Value, task: &str) -> &'a serde_json::
 
 #[test]
 fn kopia_and_we_maintain_one_repository_by_turns() {
-    let place = Place::created();
+    by_turns(&[]);
+}
+
+#[test]
+fn kopia_and_we_maintain_one_without_epochs_by_turns() {
+    by_turns(&["--format-version", "1"]);
+}
+
+fn by_turns(choices: &[&str]) {
+    let place = Place::new();
+    place.run(&[&["repository", "create"], choices].concat()).expect(0);
     let source = place.plant("source");
     let source = source.to_str().unwrap();
     let kopia = Kopia { place: &place, release: Release::Newest };
@@ -42,7 +52,11 @@ fn kopia_and_we_maintain_one_repository_by_turns() {
         "--override-hostname=there",
     ]);
     place.run(&["maintain", "owner", "perennial@here", "--quiet"]).expect(0);
-    let packs = || files(&place.path("repo/p"));
+    let packs = || {
+        let entries = fs::read_dir(place.path("repo")).unwrap().map(|entry| entry.unwrap());
+        let of_packs = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('p'));
+        of_packs.map(|entry| files(&entry.path())).sum::<usize>()
+    };
     let mut ids = Vec::new();
     for round in 0..6 {
         fs::write(format!("{source}/round"), format!("{round}").repeat(100_000)).unwrap();
@@ -76,6 +90,8 @@ fn kopia_and_we_maintain_one_repository_by_turns() {
     {
         assert!(info["schedule"]["runs"][task].as_array().unwrap().iter().all(|run| run["success"] == true), "{task}");
     }
+
+    assert!(packs() > 0);
 
     // All of our snapshots and all of kopia's go, and with them everything but the records.
     let all = place.run(&["snapshots", "--all", "--json"]).expect(0).json();

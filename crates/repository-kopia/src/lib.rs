@@ -62,8 +62,8 @@ pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};
 pub use in_flight::Ticket;
 pub use index::{IndexEntry, IndexView, LegacyCompaction, Location, MergedIndex};
 pub use maintenance::{
-    CycleKind, CycleParameters, LogRetention, MaintenanceCycle, MaintenanceError, MaintenanceParameters, RunRecord,
-    Safety, Schedule, Task, TaskStats,
+    CycleKind, CycleParameters, LogRetention, MaintenanceCycle, MaintenanceError, MaintenanceParameters, PacksDeleted,
+    RunRecord, Safety, Schedule, Task, TaskStats,
 };
 pub use object::{ObjectId, ObjectIdError, Piece};
 pub use open_options::OpenOptions;

@@ -13,6 +13,7 @@
 //! cycle        the start of a cycle, its records, and the signs that somebody else maintains too
 //! compact      index blobs into fewer
 //! epochs       which index blobs: pure
+//! legacy       index blobs without epochs
 //! orphans      packs and markers that nothing names
 //! logs         old diagnostic logs
 //! manifests    manifest contents into one
@@ -23,6 +24,7 @@ mod compact;
 mod cycle;
 mod epochs;
 mod error;
+mod legacy;
 mod logs;
 mod manifests;
 mod orphans;
@@ -35,6 +37,6 @@ pub use cycle::{CycleKind, MaintenanceCycle};
 pub(crate) use cycle::{Running, latest_parameters};
 pub use error::MaintenanceError;
 pub use parameters::{CycleParameters, LogRetention, MaintenanceParameters};
-pub use safety::Safety;
+pub use safety::{PacksDeleted, Safety};
 pub use schedule::{RunRecord, Schedule, Task};
 pub use stats::TaskStats;

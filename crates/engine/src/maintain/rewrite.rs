@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use repository::PackId;
-use repository_kopia::{IndexEntry, MaintenanceCycle, PACK_CONTENTS_MAX, Repository, TaskStats};
+use repository_kopia::{CycleKind, IndexEntry, MaintenanceCycle, PACK_CONTENTS_MAX, Repository, TaskStats};
 
 use super::MaintainError;
 use super::relocate::{self, Unreadable};
@@ -16,6 +16,9 @@ use crate::run::Run;
 const SHORT_PERCENT: u64 = 60;
 /// Contents moved together. The index is gone through once for each so many, some 150 bytes each.
 const BATCH_CONTENTS: u64 = 64 * 1024;
+
+/// Prefix of the packs that a quick cycle rewrites.
+const METADATA_PACK: char = 'q';
 
 /// What the index places in one pack, deleted contents included.
 #[derive(Default)]
@@ -30,7 +33,10 @@ pub(super) fn run(
     run: &Run,
 ) -> Result<TaskStats, MaintainError> {
     let view = repository.index();
-    let short = short_packs(view.index().iter(), repository.max_pack_bytes())?;
+    let mut short = short_packs(view.index().iter(), repository.max_pack_bytes())?;
+    if cycle.kind() == CycleKind::Quick {
+        short.retain(|(pack, _)| pack.as_str().starts_with(METADATA_PACK));
+    }
     let session = repository.begin_moving()?;
     let (mut found, mut retained, mut moved) = ((0, 0), (0, 0), (0, 0));
     for packs in batches(short) {

@@ -2,6 +2,8 @@
 
 mod backlog;
 mod faults;
+mod golden;
+mod legacy;
 mod random;
 mod scenario;
 mod world;

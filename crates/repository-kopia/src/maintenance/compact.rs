@@ -319,6 +319,9 @@ impl MaintenanceCycle<'_> {
     /// # Errors
     /// When the store fails.
     pub async fn drop_deleted(&self, until: Timestamp) -> Result<Option<TaskStats>, MaintenanceError> {
+        if !self.has_epochs() {
+            return self.drop_deleted_without_epochs(until).await;
+        }
         let view = self.view().await?;
         let seconds = u64::try_from(until.as_second()).unwrap_or(0);
         if view.deletion_watermark_seconds.is_none_or(|current| seconds > current) {

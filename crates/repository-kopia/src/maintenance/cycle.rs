@@ -12,11 +12,11 @@ use storage::{ErrorKind, ObjectKey, PutMode};
 
 use super::error::MaintenanceError;
 use super::parameters::{self, MaintenanceParameters};
-use super::safety::Safety;
+use super::safety::{PacksDeleted, Safety};
 use super::schedule::{KEY_PURPOSE, RunRecord, SCHEDULE_BLOB, Schedule, Task};
 use super::stats::TaskStats;
 use crate::error::ReadError;
-use crate::index::{IndexEntry, IndexSets};
+use crate::index::IndexEntry;
 use crate::manifest::{Manifest, ManifestRecord};
 use crate::repository::Repository;
 
@@ -100,7 +100,7 @@ impl Repository {
             Some(parameters) => parameters,
             None => self.maintenance_parameters().await?,
         };
-        if parameters.owner != self.client_name() || self.index_sets() == IndexSets::Legacy {
+        if parameters.owner != self.client_name() {
             return Ok(None);
         }
         let schedule = self.maintenance_schedule().await?;
@@ -149,9 +149,6 @@ impl Repository {
         safety: Safety,
     ) -> Result<MaintenanceCycle<'_>, MaintenanceError> {
         let guard = self.running().take()?;
-        if self.index_sets() == IndexSets::Legacy {
-            return Err(MaintenanceError::WithoutEpochs);
-        }
         self.refuse_changes().await?;
         self.refresh().await?;
         let parameters = self.maintenance_parameters().await?;
@@ -284,6 +281,14 @@ impl MaintenanceCycle<'_> {
     /// Whether packs that nothing names may be deleted now.
     pub fn may_delete_packs(&self) -> bool {
         self.safety.may_delete_packs(&self.written().schedule, self.repository.clock().now())
+    }
+
+    /// Which packs that nothing names are deleted by this cycle.
+    pub fn packs_deleted(&self) -> PacksDeleted {
+        match self.kind {
+            CycleKind::Quick => Safety::deleted_quickly(&self.written().schedule),
+            CycleKind::Full => PacksDeleted::All,
+        }
     }
 
     /// Marks up to this instant may be dropped now; `None` while there are none.

@@ -18,9 +18,6 @@ pub enum MaintenanceError {
     /// Nobody was named to maintain this repository.
     #[error("nobody is named as the one who maintains this repository")]
     NoOwner,
-    /// The repository keeps its index in a way that is not maintained here.
-    #[error("a repository whose index has no epochs is not maintained")]
-    WithoutEpochs,
     /// The same open repository is being maintained already.
     #[error("this repository is being maintained by this program already")]
     Running,
@@ -101,7 +98,7 @@ impl MaintenanceError {
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {
-            Self::NotOwner { .. } | Self::NoOwner | Self::WithoutEpochs | Self::ClockSkew { .. } => Class::Blocked,
+            Self::NotOwner { .. } | Self::NoOwner | Self::ClockSkew { .. } => Class::Blocked,
             Self::Running | Self::Concurrent => Class::Retry,
             Self::DamagedSchedule { .. }
             | Self::Damaged { .. }
@@ -122,7 +119,6 @@ impl MaintenanceError {
                 "`--take-over` makes this client the owner for good, once the other one has stopped; \
                  two must never maintain at once",
             ),
-            Self::WithoutEpochs => Some("maintain it with kopia, or upgrade it: `kopia repository upgrade`"),
             Self::Running | Self::Concurrent => {
                 Some("let the other run end, and see to it that only one program maintains this repository")
             }

@@ -13,6 +13,7 @@ use storage::{ErrorKind, Object, ObjectKey};
 
 use super::cycle::MaintenanceCycle;
 use super::error::MaintenanceError;
+use super::safety::PacksDeleted;
 use super::stats::TaskStats;
 use crate::blob::{self, SessionMarker, session_of};
 use crate::pack::{PackKind, is_pack_name};
@@ -39,7 +40,8 @@ impl Rule {
 }
 
 impl MaintenanceCycle<'_> {
-    /// Deletes packs that no index entry names, not even a deleted one, and markers of sessions that ended long ago.
+    /// Deletes packs that no index entry names, not even a deleted one, and markers of sessions that ended long ago; of
+    /// packs, those of [`Self::packs_deleted`].
     ///
     /// # Errors
     /// When the store fails, part of the index is damaged, or a session marker cannot be read.
@@ -53,8 +55,12 @@ impl MaintenanceCycle<'_> {
         let referenced = PackSet::new(view.index().packs())?;
         let mut doomed = Vec::new();
         let (mut kept, mut gone) = ((0_u64, 0_u64), (0_u64, 0_u64));
-        let kinds = [PackKind::Data, PackKind::Metadata].map(|kind| kind.prefix().to_string());
-        for prefix in kinds.iter().map(String::as_str).chain([MARKER_PREFIX]) {
+        let [data, metadata] = [PackKind::Data, PackKind::Metadata].map(|kind| kind.prefix().to_string());
+        let prefixes: &[&str] = match self.packs_deleted() {
+            PacksDeleted::All => &[&data, &metadata, MARKER_PREFIX],
+            PacksDeleted::Metadata => &[&metadata],
+        };
+        for prefix in prefixes.iter().copied() {
             let mut listing = self.repository.storage().list(prefix);
             let failed = || MaintenanceError::storage(format!("list objects {prefix}…"));
             while let Some(object) = listing.try_next().await.map_err(|source| failed()(source))? {

@@ -8,6 +8,15 @@ use super::schedule::{RunRecord, Schedule, Task};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
+/// Which packs that nothing names are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacksDeleted {
+    /// Those of metadata.
+    Metadata,
+    /// All, and markers of sessions that are over.
+    All,
+}
+
 /// How long things wait before they may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Safety {
@@ -19,6 +28,7 @@ pub struct Safety {
     pub(crate) pack_age_min: SignedDuration,
     pub(crate) session_age_max: SignedDuration,
     pub(crate) rewrite_to_deletion: SignedDuration,
+    pub(crate) index_settle: SignedDuration,
 }
 
 impl Safety {
@@ -33,6 +43,7 @@ impl Safety {
             pack_age_min: SignedDuration::from_hours(24),
             session_age_max: SignedDuration::from_hours(96),
             rewrite_to_deletion: HOUR,
+            index_settle: HOUR,
         }
     }
 
@@ -48,6 +59,7 @@ impl Safety {
             pack_age_min: SignedDuration::ZERO,
             session_age_max: SignedDuration::ZERO,
             rewrite_to_deletion: SignedDuration::ZERO,
+            index_settle: SignedDuration::ZERO,
         }
     }
 
@@ -71,6 +83,16 @@ impl Safety {
     pub(crate) fn may_delete_packs(&self, schedule: &Schedule, now: Timestamp) -> bool {
         latest_end(schedule, &[Task::QuickRewriteContents, Task::FullRewriteContents])
             .is_none_or(|rewritten| now.duration_since(rewritten) >= self.rewrite_to_deletion)
+    }
+
+    /// Which packs a quick cycle of a repository without epochs deletes: what a full rewriting left behind goes before there
+    /// is another one.
+    pub(crate) fn deleted_quickly(schedule: &Schedule) -> PacksDeleted {
+        let ended = |task| latest_end(schedule, &[task]);
+        match ended(Task::FullRewriteContents) >= ended(Task::QuickRewriteContents) {
+            true => PacksDeleted::All,
+            false => PacksDeleted::Metadata,
+        }
     }
 
     /// Whether a full cycle may rewrite: what the last one left behind must have been deleted first.
@@ -103,7 +125,7 @@ fn latest_end(schedule: &Schedule, tasks: &[Task]) -> Option<Timestamp> {
 mod tests {
     use jiff::Timestamp;
 
-    use super::Safety;
+    use super::{PacksDeleted, Safety};
     use crate::maintenance::schedule::{RunRecord, Schedule, Task};
 
     fn at(time: &str) -> Timestamp {
@@ -157,6 +179,21 @@ mod tests {
         for (runs, expected) in [(vec![], true), (vec![quick], true), (vec![full], false)] {
             assert_eq!(Safety::full().may_delete_packs(&schedule(&runs), at("13:15")), expected, "{runs:?}");
             assert!(Safety::none().may_delete_packs(&schedule(&runs), at("13:15")));
+        }
+    }
+
+    #[test]
+    fn a_quick_cycle_deletes_what_the_last_rewrite_left() {
+        let quick = |end| ("ok", Task::QuickRewriteContents, "06:00", end);
+        let full = |end| ("ok", Task::FullRewriteContents, "06:00", end);
+        for (runs, expected) in [
+            (vec![], PacksDeleted::All),
+            (vec![quick("09:00")], PacksDeleted::Metadata),
+            (vec![full("09:00")], PacksDeleted::All),
+            (vec![quick("09:00"), full("09:00")], PacksDeleted::All),
+            (vec![quick("09:00"), full("08:59")], PacksDeleted::Metadata),
+        ] {
+            assert_eq!(Safety::deleted_quickly(&schedule(&runs)), expected, "{runs:?}");
         }
     }
 

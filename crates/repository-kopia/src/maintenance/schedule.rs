@@ -178,7 +178,7 @@ impl Schedule {
     }
 }
 
-fn never() -> Timestamp {
+pub(crate) fn never() -> Timestamp {
     Timestamp::from_second(NEVER_SECONDS).expect("the year 1 is in range")
 }
 

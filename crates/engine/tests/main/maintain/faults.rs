@@ -19,7 +19,7 @@ fn faults(count: usize) -> impl Iterator<Item = Fault> {
     })
 }
 
-fn check(world: &World, cycle: CycleKind, safety: Safety) {
+pub fn check(world: &World, cycle: CycleKind, safety: Safety) {
     let whole = world.fork();
     let counting = FaultStore::counting(whole.store.clone());
     whole.maintain_over(counting.clone(), cycle, safety).unwrap();

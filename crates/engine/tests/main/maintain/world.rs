@@ -31,7 +31,7 @@ const START: &str = "2026-11-21T12:00:00Z";
 
 /// A clock that is set, and goes on by a millisecond with each look.
 #[derive(Clone)]
-pub struct SetClock(Arc<AtomicI64>);
+pub struct SetClock(pub Arc<AtomicI64>);
 
 impl Clock for SetClock {
     fn now(&self) -> Timestamp {
@@ -114,13 +114,21 @@ pub type Files<'a> = &'a [(&'a str, &'a str)];
 
 impl World {
     pub fn new() -> Self {
+        Self::with(&CreateOptions::default())
+    }
+
+    pub fn without_epochs() -> Self {
+        Self::with(&CreateOptions { version: 1, ..CreateOptions::default() })
+    }
+
+    fn with(options: &CreateOptions) -> Self {
         let start: Timestamp = START.parse().unwrap();
         let store = MemoryStore::new();
         store.set_now(start);
         let clock = SetClock(Arc::new(AtomicI64::new(start.as_millisecond())));
         let switch = Arc::new(Switch(Mutex::new((Arc::new(store.clone()), clock.0.clone()))));
-        let (password, options) = (Password::new("secret"), CreateOptions::default());
-        let creating = Repository::create(switch.clone(), &password, &options, client(), switch.clone());
+        let password = Password::new("secret");
+        let creating = Repository::create(switch.clone(), &password, options, client(), switch.clone());
         let shared = Arc::new(RUNTIME.block_on(creating).unwrap());
         Self { store, clock, switch, shared }
     }
@@ -156,7 +164,12 @@ impl World {
 
     /// Another client.
     pub fn open(&self, client: Client) -> Repository {
-        let (store, clock) = (Arc::new(self.store.clone()), Arc::new(self.clock.clone()));
+        self.open_over(&self.store, client)
+    }
+
+    /// Another client of another store, with this one's clock.
+    pub fn open_over(&self, store: &MemoryStore, client: Client) -> Repository {
+        let (store, clock) = (Arc::new(store.clone()), Arc::new(self.clock.clone()));
         RUNTIME.block_on(Repository::open(store, &Password::new("secret"), client, clock)).unwrap()
     }
 
@@ -216,26 +229,7 @@ impl World {
     }
 
     fn write(&self, bytes: &[u8], finish: bool) -> ContentId {
-        let repository = self.repository();
-        let writing = async {
-            let session = repository.begin().await?;
-            let content = repository.content_id(PREFIX_DATA, bytes);
-            let packer = session.packer();
-            if let Reservation::New { replaces, ticket } = session.reserve(&content)? {
-                repository.sealer().seal(content, &[bytes], None, &mut Vec::new(), |sealed, out| {
-                    packer.push(&sealed, out, replaces, Vec::new, &mut |_| Ok::<(), WriteError>(()))
-                })??;
-                ticket.end();
-            }
-            for pack in packer.finish()? {
-                session.upload(pack).await?;
-            }
-            if finish {
-                session.finish().await?;
-            }
-            Ok::<_, WriteError>(content)
-        };
-        RUNTIME.block_on(writing).unwrap()
+        write_content(self.repository(), bytes, finish)
     }
 
     /// `live`, `marked` or `gone`; what is not gone must be readable.
@@ -260,6 +254,29 @@ impl World {
     pub fn count(&self, prefix: &str) -> usize {
         self.store.names().iter().filter(|name| name.starts_with(prefix)).count()
     }
+}
+
+/// A content in a pack of its own.
+pub fn write_content(repository: &Repository, bytes: &[u8], finish: bool) -> ContentId {
+    let writing = async {
+        let session = repository.begin().await?;
+        let content = repository.content_id(PREFIX_DATA, bytes);
+        let packer = session.packer();
+        if let Reservation::New { replaces, ticket } = session.reserve(&content)? {
+            repository.sealer().seal(content, &[bytes], None, &mut Vec::new(), |sealed, out| {
+                packer.push(&sealed, out, replaces, Vec::new, &mut |_| Ok::<(), WriteError>(()))
+            })??;
+            ticket.end();
+        }
+        for pack in packer.finish()? {
+            session.upload(pack).await?;
+        }
+        if finish {
+            session.finish().await?;
+        }
+        Ok::<_, WriteError>(content)
+    };
+    RUNTIME.block_on(writing).unwrap()
 }
 
 pub fn state_in(repository: &Repository, content: &ContentId) -> &'static str {

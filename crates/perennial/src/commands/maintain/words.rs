@@ -43,6 +43,7 @@ fn title(task: Task) -> &'static str {
 
 fn done(task: Task, done: &Done) -> String {
     match (done, task) {
+        (Done::Counted(_), Task::IndexCompaction) => "small index blobs merged".to_owned(),
         (Done::Counted(stats), _) => counts(stats),
         (Done::Waits, Task::FullRewriteContents | Task::QuickRewriteContents) => {
             "left for a later run: what the last rewriting left behind goes first".to_owned()
