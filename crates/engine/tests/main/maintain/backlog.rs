@@ -1,9 +1,10 @@
 //! Index blobs that piled up come back to a handful.
 
 use engine::Done;
+use repository::ContentId;
 use repository_kopia::{CycleKind, Task};
 
-use super::world::{World, done};
+use super::world::{World, client, done, write_content};
 
 /// A repository with `count` more index blobs, spread over as many days as `epochs`, with a marker a day.
 pub fn with_backlog(count: usize, epochs: usize) -> World {
@@ -18,6 +19,33 @@ pub fn with_backlog(count: usize, epochs: usize) -> World {
         }
     }
     world
+}
+
+/// As [`with_backlog`], made quickly: each blob is written where there are no others, and carried over.
+fn with_large_backlog(count: usize, epochs: usize) -> (World, Vec<ContentId>) {
+    let world = World::new();
+    let desk = world.store.fork();
+    let writer = world.open_over(&desk, client());
+    let mut before = desk.contents();
+    let mut contents = Vec::new();
+    for epoch in 0..epochs {
+        for _ in 0..count / epochs {
+            contents.push(write_content(&writer, &contents.len().to_be_bytes(), true));
+            for (name, body) in desk.contents().into_iter().filter(|(name, _)| !before.contains_key(name)) {
+                desk.lose(&name);
+                world.store.tamper(&name, body);
+            }
+        }
+        if epoch + 1 < epochs {
+            world.hours(25);
+            for store in [&world.store, &desk] {
+                store.set_now(world.store.now());
+                store.tamper(&format!("xe{}", epoch + 1), "epoch-marker");
+            }
+            before = desk.contents();
+        }
+    }
+    (world, contents)
 }
 
 fn active(world: &World) -> usize {
@@ -67,4 +95,23 @@ fn one_epoch_with_everything_is_merged_a_day_after_the_next_began() {
     assert!(active(&world) < 10, "{}", active(&world));
     assert_eq!(world.repository().description().content_count, contents + 2);
     world.verify();
+}
+
+#[test]
+fn five_thousand_index_blobs_become_a_handful() {
+    for epochs in [1, 50] {
+        let (world, mut contents) = with_large_backlog(5_000, epochs);
+        assert!(active(&world) >= 5_000, "{}", active(&world));
+        for _ in 0..8 {
+            world.hours(13);
+            contents.push(world.write_orphan(world.store.now().to_string().as_bytes()));
+            world.maintain(CycleKind::Quick);
+        }
+        world.full();
+        assert!(active(&world) < 10, "{epochs} {}", active(&world));
+        assert!(world.count("xn") < 10, "{epochs} {}", world.count("xn"));
+        let repository = world.repository();
+        assert!(contents.iter().all(|content| repository.find(content).unwrap().is_some()), "{epochs}");
+        world.verify();
+    }
 }
