@@ -101,8 +101,11 @@ fn kopia_works_again_after_repair() {
     }
     fs::write(place.path("repo/kopia.maintenance.f"), "no schedule").unwrap();
     let format = place.path("repo/kopia.repository.f");
-    let at = fs::read_to_string(&format).unwrap().find("encryptedBlockFormat").unwrap() + 300;
-    flip(&format, at);
+    let mut text = fs::read(&format).unwrap();
+    let at = String::from_utf8_lossy(&text).find("encryptedBlockFormat").unwrap() + 300;
+    // Still base64.
+    text[at] = if text[at] == b'A' { b'B' } else { b'A' };
+    fs::write(&format, text).unwrap();
     place.run(&["snapshots"]).expect(4);
     place.run(&["repair"]).expect(0);
     assert!(!objects(&place, "repo", "aside_").is_empty());
