@@ -18,6 +18,8 @@ use crate::index::Location;
 const IV_BYTES: usize = 16;
 /// Lengths in an index are below this.
 const CONTENT_LIMIT_BYTES: u64 = 1 << 28;
+/// Memory taken on the word of an index for a content to be decompressed; more only as it comes, in bytes.
+const RESERVED_BYTES_MAX: usize = 16 << 20;
 
 /// The hash and the cipher of one repository, with their secrets.
 pub(crate) struct Crypto {
@@ -123,7 +125,7 @@ impl Crypto {
             header_id => {
                 let algorithm = compress::Algorithm::from_header_id(header_id)
                     .ok_or_else(|| unsupported(Unsupported::new("compressor", &format!("{header_id:#x}"))))?;
-                let mut out = Vec::with_capacity(location.original_bytes as usize);
+                let mut out = Vec::with_capacity((location.original_bytes as usize).min(RESERVED_BYTES_MAX));
                 compress::decompress(algorithm, payload, location.original_bytes as usize, &mut out)
                     .map_err(|error| damaged(format!("it does not decompress: {error}")))?;
                 out

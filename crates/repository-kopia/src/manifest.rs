@@ -15,8 +15,8 @@ use crate::json::{self, null_is_default};
 
 /// Content prefix of manifests.
 pub(crate) const MANIFEST_PREFIX: u8 = b'm';
-/// No manifest content is larger once decompressed, in bytes: a guard, not a rule of the format.
-const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+/// No manifest content is larger once decompressed, in bytes: a guard, not a rule of the format. A snapshot takes some 1,500.
+const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 
 /// How much later than a manifest the record of its deletion is at least.
 const AFTER: SignedDuration = SignedDuration::from_millis(1);
@@ -98,12 +98,19 @@ pub(crate) fn write_content(records: Vec<ManifestRecord>) -> Vec<u8> {
 
 /// Reads a manifest content.
 pub(crate) fn read_content(name: &str, bytes: &[u8]) -> Result<Vec<ManifestRecord>, ReadError> {
+    read_bounded(name, bytes, MANIFEST_BYTES_MAX)
+}
+
+fn read_bounded(name: &str, bytes: &[u8], bytes_max: u64) -> Result<Vec<ManifestRecord>, ReadError> {
     let damaged = |detail: String| ReadError::Damaged { what: format!("manifest content {name}"), detail };
     let mut plain = Vec::new();
     flate2::read::MultiGzDecoder::new(bytes)
-        .take(MANIFEST_BYTES_MAX)
+        .take(bytes_max + 1)
         .read_to_end(&mut plain)
         .map_err(|error| damaged(error.to_string()))?;
+    if plain.len() as u64 > bytes_max {
+        return Err(damaged(format!("it is longer than {bytes_max} bytes once decompressed")));
+    }
     let parsed: ManifestContentJson = serde_json::from_slice(&plain).map_err(|error| damaged(error.to_string()))?;
     Ok(parsed.entries)
 }
@@ -139,7 +146,7 @@ pub(crate) fn with_labels<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::{ManifestRecord, merge, read_content, write_content};
+    use super::{ManifestRecord, merge, read_bounded, read_content, write_content};
     use crate::json;
 
     /// Source: Kopia format, "JSON byte forms" vectors.
@@ -151,6 +158,16 @@ mod tests {
             let record: ManifestRecord = serde_json::from_str(text).unwrap();
             assert_eq!(String::from_utf8(json::to_vec(&record)).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_said_to_be() {
+        let long = write_content(vec![
+            ManifestRecord::put([].into(), &"x".repeat(5_000), "2026-01-01T00:00:00Z".parse().unwrap()).unwrap(),
+        ]);
+        assert_eq!(read_bounded("m0", &long, 10_000).unwrap().len(), 1);
+        let error = read_bounded("m0", &long, 5_000).unwrap_err();
+        assert_eq!(error.to_string(), "manifest content m0 is damaged: it is longer than 5000 bytes once decompressed");
     }
 
     #[test]

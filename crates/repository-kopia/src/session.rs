@@ -279,6 +279,8 @@ impl Session<'_> {
         let written = self.repository.storage().stat(&key).await.map_err(failed)?.modified;
         let skew_seconds = written.duration_since(now).as_secs();
         if skew_seconds.abs() > CLOCK_SKEW_SECONDS_MAX {
+            // It stands for no pack. That it stays would be no harm, and the clocks are what must be told.
+            let _ = self.repository.storage().delete(&key).await;
             return Err(WriteError::ClockSkew { skew_seconds });
         }
         Ok(key)

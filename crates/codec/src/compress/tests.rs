@@ -113,6 +113,23 @@ fn zstd_frame_of_unknown_length() {
     assert_eq!(expand(Algorithm::Zstd, &compressed, plain.len() + 3).unwrap(), [&plain[..], b"end"].concat());
 }
 
+/// A few bytes that claim to be 200 MiB.
+#[test]
+fn memory_is_not_taken_on_the_word_of_a_frame() {
+    let mut frame = Algorithm::Zstd.header_id().to_be_bytes().to_vec();
+    frame.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0xa0]);
+    frame.extend_from_slice(&(200_u32 << 20).to_le_bytes());
+    // The last block: raw, and empty.
+    frame.extend_from_slice(&[1, 0, 0]);
+    let mut out = Vec::new();
+    let error = decompress(Algorithm::Zstd, &frame, 256 << 20, &mut out).unwrap_err();
+    assert!(matches!(error, Error::CompressedDamaged { .. }), "{error}");
+    assert!(out.is_empty() && out.capacity() < 20 << 20, "{}", out.capacity());
+    // A real one of such a length, and compressed as well as can be, is read all the same.
+    let long = vec![7; 40 << 20];
+    assert!(expand(Algorithm::Zstd, &shrink(Algorithm::Zstd, &long), 256 << 20).unwrap() == long);
+}
+
 #[test]
 fn wrong_headers() {
     let gzip = shrink(Algorithm::Gzip, b"bytes");

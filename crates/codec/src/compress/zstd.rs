@@ -16,6 +16,12 @@ const WINDOW_LOG_MAX: u32 = 27;
 /// By how much the output grows at a time where a frame does not say its length.
 const GROWTH_BYTES: usize = 256 << 10;
 
+/// A stated length up to this is believed, in bytes: contents are 8 MiB long at most but for a few.
+const RESERVED_BYTES_MAX: u64 = 16 << 20;
+
+/// A longer one only where the stream would have to be compressed no better than this.
+const RATIO_MAX: u64 = 256;
+
 thread_local! {
     /// Making a context takes longer than decompressing a few KiB. One that decompresses in one call keeps no window.
     static WHOLE_FRAMES: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
@@ -74,9 +80,14 @@ impl Encoder {
 pub fn decompress(stream: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
     match content_bytes(stream)? {
         Some(length) if length > max_bytes as u64 => Err(Problem::TooLong),
-        Some(length) => decompress_known(stream, length as usize, out),
-        None => decompress_unknown(stream, max_bytes, out),
+        Some(length) if is_plausible(length, stream) => decompress_known(stream, length as usize, out),
+        _ => decompress_unknown(stream, max_bytes, out),
     }
+}
+
+/// Whether memory is taken on the word of the frames' headers.
+fn is_plausible(length: u64, stream: &[u8]) -> bool {
+    length <= RESERVED_BYTES_MAX || length / RATIO_MAX <= stream.len() as u64
 }
 
 /// Sum of the lengths that the frames' headers state; none where a frame states none.

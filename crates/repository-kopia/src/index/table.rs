@@ -190,10 +190,8 @@ impl Table {
         };
         let named = take(header.pack_count.div_ceil(8))?.to_vec();
         let filter = Some(Filter::from_bytes(take(header.filter_bytes)?)?);
-        Some(Self {
-            entries: Sorted { rows, key_bytes: header.key_bytes, fences, filter },
-            packs: PackTable::new(packs, named),
-        })
+        let entries = Sorted { rows, key_bytes: header.key_bytes, fences, filter };
+        entries.has_sorted_blocks().then(|| Self { entries, packs: PackTable::new(packs, named) })
     }
 }
 

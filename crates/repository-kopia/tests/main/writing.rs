@@ -470,3 +470,15 @@ async fn a_long_run_notices_after_a_quarter_of_an_hour_that_the_repository_was_r
     assert!(matches!(error, WriteError::Replaced { .. }), "{error}");
     assert_eq!(names(&*store, "p").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_stops_writing_and_leaves_nothing_behind() {
+    let store = memory();
+    create(store.clone()).await.unwrap();
+    let repository = open(store.clone()).await.unwrap();
+    let before = store.names();
+    store.set_now(store.now() + jiff::SignedDuration::from_mins(6));
+    let error = write(&repository, b"new").await.unwrap_err();
+    assert!(matches!(error, WriteError::ClockSkew { skew_seconds: 360 }), "{error}");
+    assert_eq!(store.names(), before);
+}

@@ -33,7 +33,7 @@ impl Sorted {
         }
         let Some(block) = self.blocks_before(|fence| fence <= key).checked_sub(1) else { return Ok(None) };
         let mut scratch = Vec::new();
-        let rows = self.rows.block(block, &mut scratch)?;
+        let rows = self.block(block, &mut scratch)?;
         let row = |at: usize| &rows[at * self.rows.row_bytes..][..self.rows.row_bytes];
         let (mut low, mut high) = (0, rows.len() / self.rows.row_bytes);
         while low < high {
@@ -51,9 +51,27 @@ impl Sorted {
     pub(crate) fn count_below(&self, bound: &[u8]) -> io::Result<usize> {
         let Some(block) = self.blocks_before(|fence| fence < bound).checked_sub(1) else { return Ok(0) };
         let mut scratch = Vec::new();
-        let rows = self.rows.block(block, &mut scratch)?;
+        let rows = self.block(block, &mut scratch)?;
         let below = rows.chunks(self.rows.row_bytes).take_while(|row| row[..self.key_bytes] < *bound).count();
         Ok(block * BLOCK_ROWS + below)
+    }
+
+    /// The rows of a block; what comes from a file must be in order, or a search in it would miss what is there.
+    fn block<'a>(&'a self, number: usize, scratch: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        let rows = self.rows.block(number, scratch)?;
+        if matches!(self.rows.body, Body::File(_)) {
+            let keys = rows.chunks(self.rows.row_bytes).map(|row| &row[..self.key_bytes]);
+            let fence = &self.fences[number * self.key_bytes..][..self.key_bytes];
+            if !keys.clone().is_sorted_by(|a, b| a < b) || keys.clone().next() != Some(fence) {
+                return Err(out_of_order());
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Whether the blocks stand in order, as far as their first keys tell.
+    pub(super) fn has_sorted_blocks(&self) -> bool {
+        self.fences.chunks(self.key_bytes.max(1)).is_sorted_by(|a, b| a < b)
     }
 
     fn blocks_before(&self, is_before: impl Fn(&[u8]) -> bool) -> usize {
@@ -78,11 +96,16 @@ impl Sorted {
     }
 }
 
+fn out_of_order() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "its rows are out of order")
+}
+
 /// Writes sorted rows.
 pub(crate) struct SortedWriter {
     rows: RowsWriter,
     key_bytes: usize,
     count: usize,
+    last: Vec<u8>,
     fences: Vec<u8>,
     filter: Option<Filter>,
 }
@@ -91,12 +114,20 @@ impl SortedWriter {
     /// With a filter for `filtered` keys at most, or with none.
     pub(crate) fn new(out: &Output, key_bytes: usize, value_bytes: usize, filtered: Option<usize>) -> Self {
         let rows = RowsWriter::new(out, key_bytes + value_bytes);
-        Self { rows, key_bytes, count: 0, fences: Vec::new(), filter: filtered.map(Filter::for_keys) }
+        Self { rows, key_bytes, count: 0, last: Vec::new(), fences: Vec::new(), filter: filtered.map(Filter::for_keys) }
     }
 
-    /// Takes the next row, whose key must be greater than that of the one before.
+    /// Takes the next row.
+    ///
+    /// # Errors
+    /// When its key is not greater than that of the one before, or it cannot be written.
     pub(crate) fn push(&mut self, out: &mut Output, row: &[u8]) -> io::Result<()> {
         let key = &row[..self.key_bytes];
+        if self.count > 0 && key <= self.last.as_slice() {
+            return Err(out_of_order());
+        }
+        self.last.clear();
+        self.last.extend_from_slice(key);
         if self.count.is_multiple_of(BLOCK_ROWS) {
             self.fences.extend_from_slice(key);
         }

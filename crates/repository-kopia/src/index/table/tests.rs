@@ -8,7 +8,9 @@ use tempfile::TempDir;
 
 use super::build::Built;
 use super::place::{UNFINISHED, create};
-use super::{Builder, Places, TableSet};
+use super::record::VALUE_BYTES;
+use super::rows::BLOCK_ROWS;
+use super::{Builder, HEADER_BYTES, Header, Output, Places, SortedWriter, TableSet};
 use crate::index::writer::write_v2;
 use crate::index::{IndexEntry, IndexFile, Location, MergedIndex};
 
@@ -211,6 +213,44 @@ fn a_flipped_bit_is_found_before_it_is_believed() {
         }
     }
     assert!(found_when_read > 300 * 31 / 2, "{found_when_read}");
+}
+
+/// `change` is made to the file's rows and resident part, and every checksum is made to fit it.
+fn rewritten(path: &Path, change: impl FnOnce(&mut [u8], &mut [u8])) {
+    let mut bytes = fs::read(path).unwrap();
+    let header = Header::parse(bytes.first_chunk().unwrap()).unwrap();
+    let resident_at = HEADER_BYTES + (header.entries_bytes().unwrap() + header.packs_bytes().unwrap()) as usize;
+    let (rows, resident) = bytes[HEADER_BYTES..].split_at_mut(resident_at - HEADER_BYTES);
+    change(rows, resident);
+    let first_block = crc32fast::hash(&rows[..BLOCK_ROWS * (header.key_bytes + VALUE_BYTES)]);
+    resident[..4].copy_from_slice(&first_block.to_le_bytes());
+    let header = Header { resident_checksum: crc32fast::hash(resident), ..header }.to_bytes();
+    bytes[..HEADER_BYTES].copy_from_slice(&header);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_table_out_of_order_is_not_searched() {
+    const ROW_BYTES: usize = 1 + HASH_BYTES + VALUE_BYTES;
+    let Kept { places, set, path, directory: _kept } = &kept();
+    rewritten(path, |rows, _| rows[ROW_BYTES..3 * ROW_BYTES].rotate_left(ROW_BYTES));
+    let (table, path) = places.open(set).unwrap();
+    let index = MergedIndex::new(table, Some(path.clone()));
+    // Not even what a search would still meet.
+    let error = index.find(&some()[0].content).unwrap_err();
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("out of order"), "{error}");
+    assert!(!path.exists(), "it would be met again");
+
+    let Kept { places, set, path, directory: _kept } = &kept();
+    let fences_at = some().len().div_ceil(BLOCK_ROWS) * 4;
+    rewritten(path, |_, resident| resident[fences_at..][..2 * (1 + HASH_BYTES)].rotate_left(1 + HASH_BYTES));
+    assert!(places.open(set).is_none());
+
+    let mut out = Output::memory(LARGE_BYTES);
+    let mut writer = SortedWriter::new(&out, 2, 0, None);
+    writer.push(&mut out, b"ab").unwrap();
+    assert!(writer.push(&mut out, b"ab").is_err() && writer.push(&mut out, b"aa").is_err());
+    writer.push(&mut out, b"ac").unwrap();
 }
 
 #[test]
