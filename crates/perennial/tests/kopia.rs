@@ -117,3 +117,30 @@ fn we_accept_what_kopia_wrote() {
 fn we_accept_what_the_release_before_wrote() {
     is_accepted_by_us(Release::Before);
 }
+
+/// Files longer than the policy says are cut in parts, which both programs read side by side.
+#[test]
+fn parts_of_large_files_are_cut_as_kopia_cuts_them() {
+    let place = Place::new();
+    let source = place.path("source");
+    std::fs::create_dir(&source).unwrap();
+    let mut state = 1_u64;
+    for length in [1 << 20, (1 << 20) + 1, 2 << 20, (3 << 20) - 7, 9 << 20] {
+        let bytes = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        });
+        let bytes: Vec<u8> = bytes.take(length).collect();
+        std::fs::write(source.join(length.to_string()), bytes).unwrap();
+    }
+    let kopia = Kopia::on(&place);
+    std::fs::create_dir(place.path("repo")).unwrap();
+    let repo = format!("--path={}", place.text("repo"));
+    kopia.run(&["repository", "create", "filesystem", &repo, "--no-persist-credentials"]);
+    kopia.run(&["policy", "set", "--global", "--parallel-upload-above-size-mib=1"]);
+    kopia.run(&["snapshot", "create", &place.text("source"), "--override-source=me@box:/data"]);
+    let listed: serde_json::Value = serde_json::from_str(&kopia.run(&["snapshot", "list", "--all", "--json"])).unwrap();
+    let ours = place.run(&["backup", "source", "--as", "me@box:/data", "--read-all", "--json"]).expect(0).json();
+    assert_eq!((&ours["bytesNew"], &ours["filesRead"]), (&0.into(), &5.into()));
+    assert_eq!(ours["rootId"], listed[0]["rootEntry"]["obj"]);
+}

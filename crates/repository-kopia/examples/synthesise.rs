@@ -1,57 +1,58 @@
 //! Repositories that take too long to grow by hand, for measurements.
 //!
-//! `synthesise contents 10000000 ADDRESS`: so many contents of eight bytes, in packs, and few index blobs.
-//! `synthesise index-blobs 5000 ADDRESS`: so many index blobs of one epoch, each over one content.
+//! `synthesise contents 10000000 DIRECTORY`: so many contents of eight bytes, in packs, and few index blobs.
+//! `synthesise index-blobs 5000 DIRECTORY`: so many index blobs of one epoch, each over one content.
 //!
-//! The address is that of an empty place, as `perennial` takes it. The password is in `PERENNIAL_PASSWORD`.
+//! The password is in `PERENNIAL_PASSWORD`.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 
 use repository::SystemClock;
 use repository_kopia::{Client, CreateOptions, PREFIX_DATA, Packer, Password, Repository, Reservation, Session};
 use repository_kopia::{FinishedPack, Sealer, WriteError};
-use storage::{Address, Credentials, Layout};
+use storage::{FilesystemStorage, Layout};
 
 type Anything = Box<dyn Error>;
 
 #[tokio::main]
 async fn main() -> Result<(), Anything> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, count, address] = arguments.as_slice() else {
-        return Err("usage: synthesise contents|index-blobs COUNT ADDRESS".into());
+    let [what, count, directory] = arguments.as_slice() else {
+        return Err("usage: synthesise contents|index-blobs COUNT DIRECTORY".into());
     };
     let count: u64 = count.parse()?;
-    let repository = create(address).await?;
+    let repository = create(Path::new(directory)).await?;
     match what.as_str() {
-        "contents" => write(&repository, 0..count).await,
-        "index-blobs" => {
-            for number in 0..count {
-                write(&repository, number..number + 1).await?;
-            }
-            Ok(())
-        }
+        "contents" => write(&repository, count, false).await,
+        "index-blobs" => write(&repository, count, true).await,
         other => Err(format!("{other} is neither contents nor index-blobs").into()),
     }
 }
 
-async fn create(address: &str) -> Result<Repository, Anything> {
-    let credentials = Credentials::from_env(&|name| std::env::var(name).ok());
-    let storage = Address::parse(address)?.create(Layout::Kopia, &credentials)?;
+async fn create(directory: &Path) -> Result<Repository, Anything> {
+    let storage = Arc::new(FilesystemStorage::create(directory, Layout::Kopia)?);
     let client = Client { username: "synthetic".to_owned(), hostname: "synthetic".to_owned() };
     let (password, options) = (Password::new(std::env::var("PERENNIAL_PASSWORD")?), CreateOptions::default());
     Ok(Repository::create(storage, &password, &options, client, Arc::new(SystemClock)).await?)
 }
 
-/// One session that writes these numbers as contents.
-async fn write(repository: &Repository, numbers: std::ops::Range<u64>) -> Result<(), Anything> {
+/// One session that writes so many numbers as contents, each with an index blob of its own or all together.
+async fn write(repository: &Repository, count: u64, one_by_one: bool) -> Result<(), Anything> {
     let session = repository.begin().await?;
     let (packer, mut sealer) = (session.packer(), repository.sealer());
     let mut packs = Vec::new();
-    for number in numbers {
+    for number in 0..count {
         push(&session, &packer, &mut sealer, &number.to_be_bytes(), &mut packs)?;
+        if one_by_one {
+            packs.extend(packer.finish()?);
+        }
         for pack in packs.drain(..) {
             session.upload(pack).await?;
+        }
+        if one_by_one {
+            session.flush().await?;
         }
     }
     for pack in packer.finish()? {

@@ -132,10 +132,9 @@ fn write_tiny_files(root: &Path, count: u64) -> Result<()> {
 }
 
 /// Fills an empty place with contents or index blobs.
-fn fill(synthesise: &Path, what: &str, count: u64, address: &str, log: &Path) -> Result<()> {
+fn fill(synthesise: &Path, what: &str, count: u64, directory: &Path, log: &Path) -> Result<()> {
     let mut command = Command::new(synthesise);
-    command.args([what, &count.to_string(), address]).env("PERENNIAL_PASSWORD", PASSWORD);
-    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    command.args([what, &count.to_string()]).arg(directory).env("PERENNIAL_PASSWORD", PASSWORD);
     measure::run(command, log)?;
     Ok(())
 }
@@ -146,7 +145,7 @@ fn many_contents(bench: &Bench<'_>, synthesise: &Path, count: u64) -> Result<Vec
     let room = Room::reserve(&bench.options.directory, count * CONTENT_BYTES / 2)?;
     let repository = room.path().join("repository");
     bench.say(&format!("writing {count} contents"));
-    fill(synthesise, "contents", count, &format!("file:{}", repository.display()), &room.path().join("log"))?;
+    fill(synthesise, "contents", count, &repository, &room.path().join("log"))?;
     let source = room.path().join("source");
     write_tiny_files(&source, DIRECTORIES)?;
     let mut lines = Vec::new();
@@ -171,7 +170,9 @@ fn many_index_blobs(bench: &Bench<'_>, synthesise: &Path, count: u64) -> Result<
     let room = Room::reserve(&bench.options.directory, count << 10)?;
     let server = Server::start(bench.s3_server()?, room.path())?;
     bench.say(&format!("writing {count} index blobs"));
-    fill(synthesise, "index-blobs", count, &address_of(&server), &room.path().join("log"))?;
+    let written = room.path().join("repository");
+    fill(synthesise, "index-blobs", count, &written, &room.path().join("log"))?;
+    move_into_bucket(&written, "", &server.repository())?;
     let far = Delay::start(server.address(), DELAY)?;
     let mut lines = Vec::new();
     for program in &bench.programs {
@@ -190,8 +191,18 @@ fn many_index_blobs(bench: &Bench<'_>, synthesise: &Path, count: u64) -> Result<
     Ok(lines)
 }
 
-fn address_of(server: &Server) -> String {
-    format!("s3://{BUCKET}?endpoint=http://{}&region={REGION}", server.address())
+/// Objects as an S3 server keeps them, out of the directories in which Kopia keeps them.
+fn move_into_bucket(directory: &Path, key_begins: &str, bucket: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
+        let entry = entry.with_context(|| format!("list {}", directory.display()))?;
+        let key = format!("{key_begins}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            move_into_bucket(&entry.path(), &key, bucket)?;
+        } else if let Some(key) = key.strip_suffix(".f") {
+            std::fs::rename(entry.path(), bucket.join(key)).with_context(|| format!("move {key}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A restore beside plain GETs, which write nothing and decrypt nothing.

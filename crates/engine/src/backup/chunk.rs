@@ -1,14 +1,16 @@
 //! Files into chunks: opened, read and cut.
 //!
+//! A file so large that Kopia cuts it in parts is read in these parts, by several threads at once.
+//!
 //! Everything is read into segments of one length. Small files share a segment, so that hashing them costs one message and
 //! can work on several at once. Large files are cut while they are read: a piece is a row of parts of segments, and nothing
 //! is copied at a cut.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use codec::compress::Algorithm;
 use codec::split::{self, Splitter};
@@ -25,6 +27,7 @@ use crate::pool::{Buffer, Pool, Turns};
 use crate::run::Run;
 
 /// A file to be read.
+#[derive(Clone)]
 pub(super) struct FileJob {
     pub(super) directory: DirectoryNumber,
     /// The directory it is opened in.
@@ -40,6 +43,98 @@ pub(super) struct FileJob {
     pub(super) parts_bytes: Option<u64>,
     /// The policy says to pass over files that cannot be read.
     pub(super) ignore_errors: bool,
+}
+
+/// A file to be read, or a part of one.
+pub(super) struct ReadJob {
+    file: FileJob,
+    part: Option<FilePart>,
+}
+
+/// Which part of which file.
+#[derive(Clone)]
+struct FilePart {
+    whole: Arc<WholeFile>,
+    number: usize,
+}
+
+impl FileJob {
+    /// Gives `take` the file, or each part of it.
+    pub(super) fn split<E>(self, mut take: impl FnMut(ReadJob) -> Result<(), E>) -> Result<(), E> {
+        let Some(part_bytes) = self.parts_bytes.filter(|bytes| self.draft.size_bytes > *bytes) else {
+            return take(ReadJob { file: self, part: None });
+        };
+        // The last one may be empty, and goes on to wherever the file ends by then.
+        let count = (self.draft.size_bytes / part_bytes) as usize + 1;
+        let whole = WholeFile::new(count, part_bytes);
+        let part = |number| Some(FilePart { whole: whole.clone(), number });
+        (0..count).try_for_each(|number| take(ReadJob { file: self.clone(), part: part(number) }))
+    }
+}
+
+impl FilePart {
+    fn start(&self) -> u64 {
+        self.whole.part_bytes * self.number as u64
+    }
+
+    fn is_last(&self) -> bool {
+        self.number + 1 == self.whole.part_count
+    }
+}
+
+impl ReadJob {
+    /// Another part of the file could not be read.
+    fn is_lost(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.whole.state().has_failed)
+    }
+
+    /// True the first time that reading fails: a file fails once, however many of its parts do.
+    fn fails(&self) -> bool {
+        self.part.as_ref().is_none_or(|part| !std::mem::replace(&mut part.whole.state().has_failed, true))
+    }
+}
+
+/// A file that is read in parts.
+pub(super) struct WholeFile {
+    part_bytes: u64,
+    part_count: usize,
+    state: Mutex<WholeState>,
+}
+
+struct WholeState {
+    /// The pieces of each part that is done.
+    parts: Vec<Option<Vec<(ObjectId, u64)>>>,
+    missing_count: usize,
+    has_failed: bool,
+}
+
+impl WholeFile {
+    fn new(part_count: usize, part_bytes: u64) -> Arc<Self> {
+        let state = WholeState { parts: vec![None; part_count], missing_count: part_count, has_failed: false };
+        Arc::new(Self { part_bytes, part_count, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, WholeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a part; the last one gives the pieces of the file.
+    fn part_done(&self, number: usize, pieces: Vec<(ObjectId, u64)>) -> Option<Vec<(ObjectId, u64)>> {
+        let mut state = self.state();
+        state.parts[number] = Some(pieces);
+        state.missing_count -= 1;
+        if state.missing_count > 0 || state.has_failed {
+            return None;
+        }
+        let mut parts: Vec<_> = std::mem::take(&mut state.parts).into_iter().flatten().collect();
+        let bytes = |part: &[(ObjectId, u64)]| part.iter().map(|(_, length)| length).sum::<u64>();
+        // A file that has shrunk ends with its first short part, whose piece may be empty.
+        if let Some(end) = parts.iter().position(|part| bytes(part) < self.part_bytes) {
+            let after = parts.split_off(end + 1);
+            parts.extend(after.into_iter().filter(|part| bytes(part) > 0));
+        }
+        Some(parts.concat())
+    }
 }
 
 /// One piece of one file.
@@ -81,6 +176,8 @@ impl Chunk {
 pub(super) struct FileInProgress {
     directory: DirectoryNumber,
     pub(super) compression: Option<Algorithm>,
+    /// The file that this is a part of, and which part.
+    part_of: Option<FilePart>,
     state: Mutex<FileState>,
 }
 
@@ -93,10 +190,12 @@ struct FileState {
 }
 
 impl FileInProgress {
-    fn new(job: &FileJob) -> Arc<Self> {
+    fn new(job: &ReadJob) -> Arc<Self> {
+        let ReadJob { file: job, part } = job;
         Arc::new(Self {
             directory: job.directory,
             compression: job.compression,
+            part_of: part.clone(),
             state: Mutex::new(FileState { draft: Some(job.draft.clone()), pieces: Vec::new(), done: 0, total: None }),
         })
     }
@@ -123,14 +222,18 @@ impl FileInProgress {
         if state.total != Some(state.done) {
             return None;
         }
-        let pieces = std::mem::take(&mut state.pieces).into_iter().flatten().collect();
+        let pieces: Vec<_> = std::mem::take(&mut state.pieces).into_iter().flatten().collect();
         let draft = state.draft.take()?;
+        let pieces = match &self.part_of {
+            None => pieces,
+            Some(part) => part.whole.part_done(part.number, pieces)?,
+        };
         Some(Finished::File { directory: self.directory, draft, pieces })
     }
 }
 
 pub(super) fn run(
-    files: &Receiver<FileJob>,
+    files: &Receiver<ReadJob>,
     to_hash: &Sender<Vec<Chunk>>,
     to_tree: &Sender<Finished>,
     splitter: split::Algorithm,
@@ -144,7 +247,7 @@ pub(super) fn run(
         if run.cancel.is_cancelled() {
             return Err(BackupError::Interrupted);
         }
-        reader.file(job)?;
+        reader.file(&job)?;
     }
     Ok(())
 }
@@ -168,7 +271,7 @@ impl Memory {
     /// Segments of `bytes` in all, or as many more as it takes for readers to go on always: a longest piece for each large
     /// file, which may begin and end inside a segment, one for each small file, and one to ask for.
     pub(super) fn new(bytes: usize, threads: usize, splitter: split::Algorithm) -> Self {
-        let large_files = (threads / 2).max(1);
+        let large_files = threads;
         let least = large_files * (splitter.max_piece_bytes() / SEGMENT_BYTES + 2) + threads + 1;
         let count = (bytes / SEGMENT_BYTES).max(least);
         Self { segments: Pool::new(count, SEGMENT_BYTES), large_files: Turns::new(large_files) }
@@ -254,7 +357,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The next file. What has been read is sent on rather than kept waiting.
-    fn next(&mut self, files: &Receiver<FileJob>) -> Result<Option<FileJob>, BackupError> {
+    fn next(&mut self, files: &Receiver<ReadJob>) -> Result<Option<ReadJob>, BackupError> {
         if let Ok(job) = files.try_recv() {
             return Ok(Some(job));
         }
@@ -262,7 +365,12 @@ impl Reader<'_> {
         Ok(files.recv().ok())
     }
 
-    fn file(&mut self, job: FileJob) -> Result<(), BackupError> {
+    fn file(&mut self, read_job: &ReadJob) -> Result<(), BackupError> {
+        if read_job.is_lost() {
+            return Ok(());
+        }
+        let ReadJob { file: job, part } = read_job;
+        let is_whole = part.is_none();
         let opened = openat(
             &*job.parent,
             job.name.as_c_str(),
@@ -271,16 +379,21 @@ impl Reader<'_> {
         );
         let small_below = SEGMENT_BYTES.min(self.splitter.min_piece_bytes()) as u64;
         let read = match opened.map_err(io::Error::from).and_then(still_a_file) {
-            Ok(file) if job.draft.size_bytes < small_below => self.small(&job, file.into(), small_below)?,
-            Ok(file) => self.large(&job, file.into())?,
+            Ok(file) if is_whole && job.draft.size_bytes < small_below => {
+                self.small(read_job, file.into(), small_below)?
+            }
+            Ok(file) => self.large(read_job, file.into())?,
             Err(error) => Err(error),
         };
         match read {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.filling.drop_piece();
+                if !read_job.fails() {
+                    return Ok(());
+                }
                 self.run.meter.add(Counter::Errors, 1);
-                let failed = FailedEntry { path: job.path, error: error.to_string() };
+                let failed = FailedEntry { path: job.path.clone(), error: error.to_string() };
                 let directory = job.directory;
                 let message = match job.ignore_errors {
                     true => Finished::Ignored { directory, failed },
@@ -292,8 +405,8 @@ impl Reader<'_> {
     }
 
     /// Reads a file that fits a segment and has no cut inside; one that has grown meanwhile goes the way of the large ones.
-    fn small(&mut self, job: &FileJob, mut file: File, below: u64) -> Result<io::Result<()>, BackupError> {
-        if self.filling.room_bytes() as u64 <= job.draft.size_bytes {
+    fn small(&mut self, job: &ReadJob, mut file: File, below: u64) -> Result<io::Result<()>, BackupError> {
+        if self.filling.room_bytes() as u64 <= job.file.draft.size_bytes {
             self.filling.send()?;
         }
         let limit = below.min(self.filling.room_bytes() as u64);
@@ -317,15 +430,20 @@ impl Reader<'_> {
         Ok(Ok(()))
     }
 
-    /// Reads and cuts a file of any size. The inner result is the file's, the outer one the run's.
-    fn large(&mut self, job: &FileJob, mut file: File) -> Result<io::Result<()>, BackupError> {
+    /// Reads and cuts a file of any size, or one part of it. The inner result is the file's, the outer one the run's.
+    fn large(&mut self, job: &ReadJob, mut file: File) -> Result<io::Result<()>, BackupError> {
         // Whoever waits for a turn keeps no memory from the one who has it.
         self.filling.send()?;
         let _turn = self.large_files.take();
         let in_progress = FileInProgress::new(job);
         let mut splitter = Splitter::new(self.splitter);
-        let parts_bytes = job.parts_bytes.filter(|bytes| job.draft.size_bytes > *bytes);
-        let part_bytes = parts_bytes.unwrap_or(u64::MAX);
+        let part_bytes = job.part.as_ref().map_or(u64::MAX, |part| part.whole.part_bytes);
+        let (start, is_last) = job.part.as_ref().map_or((0, true), |part| (part.start(), part.is_last()));
+        if start > 0
+            && let Err(error) = file.seek(SeekFrom::Start(start))
+        {
+            return Ok(Err(error));
+        }
         let mut part_left = part_bytes;
         // Of the piece that has not ended.
         let mut piece_is_empty = true;
@@ -365,7 +483,7 @@ impl Reader<'_> {
                     piece_is_empty = true;
                 }
             }
-            if file_ended {
+            if file_ended || (part_ended && !is_last) {
                 break;
             }
             if part_ended {

@@ -20,7 +20,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, open, readlinkat};
 
 use super::BackupError;
 use super::bare::BareDirectories;
-use super::chunk::FileJob;
+use super::chunk::{FileJob, ReadJob};
 use super::reuse::{Earlier, Parent};
 use super::side::{FileSystems, Found, SideReader};
 use super::tree::{DirectoryNumber, Finished};
@@ -133,7 +133,7 @@ pub(super) struct Walk<'a> {
     pub(super) source: &'a Source,
     pub(super) session: &'a Session<'a>,
     pub(super) run: &'a Run,
-    pub(super) to_chunk: Sender<FileJob>,
+    pub(super) to_chunk: Sender<ReadJob>,
     pub(super) to_tree: Sender<Finished>,
     pub(super) next_directory: &'a AtomicU64,
     pub(super) side: SideReader,
@@ -383,7 +383,7 @@ impl Walk<'_> {
             ignore_errors: here.policy.errors.ignore_file_errors,
             draft,
         };
-        self.to_chunk.send(job).map_err(|_| Stopped.into())
+        job.split(|job| self.to_chunk.send(job).map_err(|_| Stopped.into()))
     }
 }
 

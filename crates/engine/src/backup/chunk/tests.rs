@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use codec::split::{Algorithm, Splitter};
 use jiff::Timestamp;
-use repository::{DataId, Entry, EntryKind};
+use repository::{ContentId, DataId, Entry, EntryKind};
+use repository_kopia::{ObjectId, PREFIX_DATA};
 use rustix::fs::{Mode, OFlags};
 
-use super::{BackupError, Chunk, FileJob, Finished, Memory, run};
+use super::{BackupError, Chunk, FileJob, Finished, Memory, ReadJob, WholeFile, run};
 use crate::lane;
 use crate::limits::{Limits, SEGMENT_BYTES};
 use crate::meter::{Counter, Meter};
@@ -96,12 +97,20 @@ fn read(directory: &Path, jobs: Vec<FileJob>, splitter: Algorithm) -> BTreeMap<S
     };
     let total: u64 = jobs.iter().map(|job| fs::metadata(directory.join(&job.path)).unwrap().len()).sum();
     let memory = Memory::new(0, 2, splitter);
-    let mut found: BTreeMap<String, BTreeMap<usize, Vec<u8>>> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeMap<(usize, usize), Vec<u8>>> = BTreeMap::new();
+    let mut parts: Vec<ReadJob> = Vec::new();
+    for job in jobs {
+        let split: Result<(), ()> = job.split(|part| {
+            parts.push(part);
+            Ok(())
+        });
+        split.unwrap();
+    }
     let done: Result<(), BackupError> = lane::scope(|lanes| {
-        let (to_read, files) = lane::channel(jobs.len());
+        let (to_read, files) = lane::channel(parts.len());
         let (to_hash, chunks) = lane::channel::<Vec<Chunk>>(1);
-        let (to_tree, finished) = lane::channel::<Finished>(jobs.len());
-        jobs.into_iter().for_each(|job| to_read.send(job).unwrap());
+        let (to_tree, finished) = lane::channel::<Finished>(parts.len());
+        parts.into_iter().for_each(|part| to_read.send(part).unwrap());
         drop(to_read);
         for _ in 0..2 {
             let (files, to_hash, to_tree) = (files.clone(), to_hash.clone(), to_tree.clone());
@@ -113,7 +122,8 @@ fn read(directory: &Path, jobs: Vec<FileJob>, splitter: Algorithm) -> BTreeMap<S
             let name = chunk.file.state.lock().unwrap().draft.as_ref().unwrap().name.clone();
             let bytes: Vec<u8> = chunk.parts().flatten().copied().collect();
             assert_eq!(bytes.len() as u64, chunk.length_bytes());
-            assert!(found.entry(name).or_default().insert(chunk.number, bytes).is_none());
+            let part = chunk.file.part_of.as_ref().map_or(0, |part| part.number);
+            assert!(found.entry(name).or_default().insert((part, chunk.number), bytes).is_none());
         }
         assert!(finished.into_iter().next().is_none(), "nothing ends before its pieces are named");
         Ok(())
@@ -169,4 +179,45 @@ fn files_that_grew_or_shrank_are_read_as_they_are() {
     for (name, bytes) in &files {
         assert_eq!(found[name].concat(), *bytes, "{name}");
     }
+}
+
+fn object(number: u8) -> ObjectId {
+    ObjectId::direct(ContentId::new(PREFIX_DATA, &[number; 16]).unwrap())
+}
+
+#[test]
+fn parts_are_joined_in_their_order_whichever_is_done_first() {
+    let whole = WholeFile::new(3, 10);
+    assert_eq!(whole.part_done(2, vec![(object(4), 3)]), None);
+    assert_eq!(whole.part_done(0, vec![(object(1), 6), (object(2), 4)]), None);
+    let joined = whole.part_done(1, vec![(object(3), 10)]);
+    assert_eq!(joined, Some(vec![(object(1), 6), (object(2), 4), (object(3), 10), (object(4), 3)]));
+}
+
+#[test]
+fn a_file_that_shrank_ends_with_its_first_short_part() {
+    let empty = (object(0), 0);
+    for (lengths, expected) in [([10, 10, 0], 3), ([10, 0, 0], 2), ([10, 4, 0], 2), ([0, 0, 0], 1), ([10, 4, 2], 3)] {
+        let whole = WholeFile::new(3, 10);
+        let part = |length| if length == 0 { vec![empty] } else { vec![(object(1), length)] };
+        let joined = (0..).zip(lengths).filter_map(|(number, length)| whole.part_done(number, part(length))).last();
+        assert_eq!(joined.map(|pieces| pieces.len()), Some(expected), "{lengths:?}");
+    }
+}
+
+#[test]
+fn a_file_fails_once_whatever_its_parts_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut parts = Vec::new();
+    let split: Result<(), ()> = job(directory.path(), "gone", 25, Some(10)).split(|part| {
+        parts.push(part);
+        Ok(())
+    });
+    split.unwrap();
+    assert_eq!(parts.len(), 3);
+    assert_eq!(parts.iter().filter(|part| part.fails()).count(), 1);
+    assert!(parts.iter().all(ReadJob::is_lost));
+    let whole = &parts[0].part.as_ref().unwrap().whole;
+    let joined = (0..3).filter_map(|number| whole.part_done(number, Vec::new())).count();
+    assert_eq!(joined, 0, "a file of which a part is lost is not finished");
 }
