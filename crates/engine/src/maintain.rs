@@ -16,7 +16,7 @@
 mod collect;
 mod error;
 mod mark;
-mod relocate;
+pub(crate) mod relocate;
 mod rewrite;
 
 use jiff::Timestamp;
@@ -171,6 +171,9 @@ impl Steps<'_> {
             None => self.waits(Task::FullDropDeletedContent),
         }
         self.delete_packs(Task::FullDeleteBlobs)?;
+        if cycle.extends_locks() {
+            self.step(Task::ExtendBlobRetentionTime, || Ok(wait(run, cycle.extend_locks())??))?;
+        }
         match cycle.has_epochs() {
             true => self.index_with_epochs()?,
             false => self.step(Task::IndexCompaction, || Ok(wait(run, cycle.compact_legacy_index())??))?,

@@ -5,6 +5,7 @@
 //! verify     packs' own  publish,     unreadable
 //!            indexes     read back    index blobs
 //!                           ▼
+//!            store anew: contents that error correction had to repair
 //!            strike: contents that are gone for good leave the index, so that the next backup stores them again
 //!                           ▼
 //!            with the loss accepted: records that cannot be read are given up
@@ -23,6 +24,8 @@ use repository::{ContentId, PackId};
 use repository_kopia::{IndexEntry, IndexError, ReadError, Repository, Salvage, Search, WriteError};
 use storage::{Class, ErrorKind, ObjectKey};
 
+use crate::maintain::MaintainError;
+use crate::maintain::relocate::{self, Unreadable};
 use crate::restore::chain;
 use crate::restore::fetch::{FetchError, wait};
 use crate::run::Run;
@@ -76,6 +79,13 @@ pub enum Action {
         /// How many.
         content_count: u64,
     },
+    /// Contents that error correction had to repair were stored anew.
+    StoredAnew {
+        /// The pack in which they rotted.
+        pack: PackId,
+        /// How many.
+        content_count: u64,
+    },
     /// Records of snapshots and policies that cannot be read were given up.
     RecordsGivenUp {
         /// The content that held them.
@@ -98,6 +108,9 @@ impl fmt::Display for Action {
                     f,
                     "lost, to be stored again by the next backup that has them: {content_count} contents of pack {pack}"
                 )
+            }
+            Self::StoredAnew { pack, content_count } => {
+                write!(f, "stored anew, after error correction repaired them: {content_count} contents of pack {pack}")
             }
             Self::RecordsGivenUp { content, detail } => {
                 write!(f, "given up: the snapshots and policies recorded in content {content}: {detail}")
@@ -144,6 +157,9 @@ pub enum RepairError {
     /// The index could not be written.
     #[error("write into the index what is gone")]
     Strike(#[source] WriteError),
+    /// What error correction repaired could not be stored anew.
+    #[error("store anew what rotted")]
+    StoreAnew(#[source] MaintainError),
     /// Asked to stop.
     #[error("stopped on request; what was repaired so far is sound")]
     Interrupted,
@@ -158,6 +174,7 @@ impl RepairError {
             Self::Stat { source, .. } => source.class(),
             Self::Records(source) => source.class(),
             Self::TakeBack(source) | Self::Strike(source) => source.class(),
+            Self::StoreAnew(source) => source.class(),
             Self::Interrupted => Class::Retry,
         }
     }
@@ -170,6 +187,7 @@ impl RepairError {
             Self::Stat { source, .. } => source.hint(),
             Self::Records(source) => source.hint(),
             Self::TakeBack(source) | Self::Strike(source) => source.hint(),
+            Self::StoreAnew(source) => source.hint(),
             Self::Interrupted => None,
         }
     }
@@ -196,12 +214,14 @@ pub fn repair(repository: &Repository, options: &RepairOptions, run: &Run) -> Re
         outcome.left = left_by(&salvage, options);
         outcome.after = found;
         let struck = strikes(repository, gone, &salvage, options, &mut actions, &mut outcome.left, run)?;
+        let rotten = rotten(repository, &wrong, &mut actions)?;
         // What did not help the first time does not help the second time.
         let is_done = actions.is_empty() || actions == last;
         last.clone_from(&actions);
         if !options.dry_run && !is_done {
             wait(run, repository.take_back(&salvage, options.accept_loss))?.map_err(RepairError::TakeBack)?;
             wait(run, repository.strike(struck))?.map_err(RepairError::Strike)?;
+            store_anew(repository, rotten, run)?;
         }
         if is_done {
             break;
@@ -273,6 +293,40 @@ fn length_of(repository: &Repository, pack: &PackId, run: &Run) -> Result<Option
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(RepairError::Stat { pack: pack.clone(), source }),
     }
+}
+
+/// Contents that error correction had to repair. They wait while part of the index is damaged.
+fn rotten(
+    repository: &Repository,
+    wrong: &Wrong,
+    actions: &mut Vec<Action>,
+) -> Result<Vec<(IndexEntry, bool)>, RepairError> {
+    if !repository.damage().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut entries = Vec::new();
+    let mut counts: BTreeMap<PackId, u64> = BTreeMap::new();
+    for content in &wrong.repaired {
+        if let Some(entry) = repository.find(content).map_err(RepairError::Survey)? {
+            *counts.entry(entry.location.pack.clone()).or_default() += 1;
+            let deleted = entry.deleted;
+            entries.push((entry, deleted));
+        }
+    }
+    actions.extend(counts.into_iter().map(|(pack, content_count)| Action::StoredAnew { pack, content_count }));
+    Ok(entries)
+}
+
+/// Into new packs; the old ones stay until nothing has named them for long enough.
+fn store_anew(repository: &Repository, rotten: Vec<(IndexEntry, bool)>, run: &Run) -> Result<(), RepairError> {
+    if rotten.is_empty() {
+        return Ok(());
+    }
+    let failed = |source| RepairError::StoreAnew(MaintainError::Write(source));
+    let session = repository.begin_moving().map_err(failed)?;
+    relocate::run(&session, rotten, Unreadable::Stays, run).map_err(RepairError::StoreAnew)?;
+    wait(run, session.finish())?.map_err(failed)?;
+    wait(run, repository.refresh())?.map_err(RepairError::Survey)
 }
 
 fn actions_of(salvage: &Salvage, options: &RepairOptions) -> Vec<Action> {

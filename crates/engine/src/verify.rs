@@ -60,6 +60,11 @@ pub struct VerifyOutcome {
     pub contents_read_count: u64,
     /// Their bytes, as stored.
     pub bytes_read: u64,
+    /// Damaged places that error correction repaired in what was read, from the opening of the repository on; in the store
+    /// they stay damaged.
+    pub repaired_count: u64,
+    /// Contents in which there were such places, of those read and hashed.
+    pub contents_repaired_count: u64,
     /// Packs of backups that are running or were killed; no harm.
     pub unfinished_pack_count: u64,
 }
@@ -212,6 +217,8 @@ pub(crate) fn examine(
         pack_count: survey.pack_count() as u64,
         contents_read_count: read.content_count,
         bytes_read: read.bytes,
+        repaired_count: repository.repaired_count(),
+        contents_repaired_count: wrong.repaired.len() as u64,
         unfinished_pack_count: survey.unfinished_count,
     };
     Ok((outcome, wrong))

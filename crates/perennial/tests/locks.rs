@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use futures::TryStreamExt as _;
-use storage::{Certificate, ErrorKind, ObjectKey, S3Address, S3Credentials, S3Storage, Storage};
+use jiff::SignedDuration;
+use repository::{Clock as _, SystemClock};
+use storage::{Certificate, ErrorKind, LockMode, ObjectKey, ObjectLock, S3Address, S3Credentials, S3Storage, Storage};
 
 use crate::kopia::Kopia;
 use crate::support::{Place, Ran, describe};
@@ -74,6 +76,25 @@ impl Server {
         assert!(made.status.success(), "{made:?}");
     }
 
+    fn store(&self, bucket: &str) -> S3Storage {
+        S3Storage::open(
+            &S3Address {
+                bucket: bucket.to_owned(),
+                prefix: String::new(),
+                endpoint: self.endpoint(),
+                region: "us-east-1".to_owned(),
+                ca_file: None,
+                certificate: Certificate::Verified,
+            },
+            &S3Credentials {
+                access_key_id: ACCESS_KEY_ID.to_owned(),
+                secret_access_key: SECRET_ACCESS_KEY.to_owned(),
+                session_token: None,
+            },
+        )
+        .unwrap()
+    }
+
     fn run(&self, place: &Place, bucket: &str, arguments: &[&str]) -> Ran {
         let mut command = place.command();
         command
@@ -114,23 +135,7 @@ fn what_is_locked_cannot_go_and_kopia_works_on() {
     run(&["restore", "latest", "out", "--source", "us@box:/data"]).expect(0);
     assert_eq!(describe(&place.path("out")), describe(&source));
 
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let store = S3Storage::open(
-        &S3Address {
-            bucket: "locked".to_owned(),
-            prefix: String::new(),
-            endpoint: server.endpoint(),
-            region: "us-east-1".to_owned(),
-            ca_file: None,
-            certificate: Certificate::Verified,
-        },
-        &S3Credentials {
-            access_key_id: ACCESS_KEY_ID.to_owned(),
-            secret_access_key: SECRET_ACCESS_KEY.to_owned(),
-            session_token: None,
-        },
-    )
-    .unwrap();
+    let (runtime, store) = (tokio::runtime::Runtime::new().unwrap(), server.store("locked"));
     let packs: Vec<ObjectKey> = runtime.block_on(store.list("p").map_ok(|object| object.key).try_collect()).unwrap();
     assert!(!packs.is_empty());
     for pack in &packs {
@@ -139,6 +144,46 @@ fn what_is_locked_cannot_go_and_kopia_works_on() {
     }
     let markers: Vec<_> = runtime.block_on(store.list("s").try_collect()).unwrap();
     assert!(markers.is_empty(), "a session that has ended leaves no marker: {markers:?}");
+}
+
+/// Kopia reads that locks are to be made longer; our full run does it, on a foreign server.
+#[test]
+fn locks_are_made_longer_when_the_repository_asks_for_it() {
+    let place = Place::new();
+    let server = Server::start(&place.path("server"));
+    server.make_bucket("locked", &["--object-lock-enabled-for-bucket"]);
+    let run = |arguments: &[&str]| server.run(&place, "locked", arguments);
+    run(&["repository", "create", "--retention-mode", "COMPLIANCE", "--retention-period", "48h"]).expect(0);
+    place.plant("source");
+    run(&["backup", "source", "--as", "us@box:/data", "--no-maintain"]).expect(0);
+    run(&["maintain", "extend-locks", "on"]).expect(0);
+
+    let kopia = Kopia::on(&place);
+    let (endpoint, id) = (format!("--endpoint={}", server.address), format!("--access-key={ACCESS_KEY_ID}"));
+    let secret = format!("--secret-access-key={SECRET_ACCESS_KEY}");
+    kopia.run(&["repository", "connect", "s3", "--bucket=locked", &endpoint, &id, &secret, "--disable-tls"]);
+    let said: serde_json::Value = serde_json::from_str(&kopia.run(&["maintenance", "info", "--json"])).unwrap();
+    assert_eq!(said["extendObjectLocks"], true, "{said}");
+    let done = run(&["maintain", "--full", "--json"]).expect(0).json();
+    let tasks = done["tasks"].as_array().unwrap();
+    let extended = tasks.iter().find(|task| task["task"] == "extend-blob-retention-time").unwrap();
+    let counts = &extended["counts"]["data"];
+    assert_eq!(counts["retentionPeriod"], "48h0m0s", "{counts}");
+    assert_eq!(counts["toExtendBlobCount"], counts["extendedBlobCount"], "{counts}");
+    assert!(counts["extendedBlobCount"].as_u64().unwrap() > 4, "{counts}");
+
+    let (runtime, store) = (tokio::runtime::Runtime::new().unwrap(), server.store("locked"));
+    let packs: Vec<ObjectKey> = runtime.block_on(store.list("p").map_ok(|object| object.key).try_collect()).unwrap();
+    let now = SystemClock.now();
+    let lock_until = |hours| {
+        let lock = ObjectLock { mode: LockMode::Compliance, until: now + SignedDuration::from_hours(hours) };
+        runtime.block_on(store.extend_lock(&packs[0], lock))
+    };
+    // A lock becomes longer and never shorter.
+    lock_until(60).unwrap();
+    assert_eq!(lock_until(50).unwrap_err().kind, ErrorKind::AccessDenied);
+    kopia.run(&["maintenance", "info"]);
+    kopia.run(&["content", "verify", "--full", "--download-percent=100"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::format_blob::{BLOBCFG_BLOB, BlobRetention, FORMAT_BLOB};
 pub const PERIOD_MIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Names that begin with one of these are locked: index blobs, the two configuration blobs, packs.
-const PREFIXES: [&str; 6] = ["n", "x", FORMAT_BLOB, BLOBCFG_BLOB, "p", "q"];
+pub(crate) const PREFIXES: [&str; 6] = ["n", "x", FORMAT_BLOB, BLOBCFG_BLOB, "p", "q"];
 
 /// The lock that new blobs of a repository get, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,19 @@ impl BlobLocks {
     fn of(self, name: &str, now: Timestamp) -> Option<ObjectLock> {
         let (mode, period) = self.0.filter(|_| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))?;
         Some(ObjectLock { mode, until: now.checked_add(period).unwrap_or(Timestamp::MAX) })
+    }
+
+    /// Makes the lock of a blob last as long as if it were written now. Gives whether it is one that is locked.
+    pub(crate) async fn extend(
+        self,
+        storage: &dyn Storage,
+        key: &ObjectKey,
+        now: Timestamp,
+    ) -> Result<bool, storage::Error> {
+        match self.of(key.as_str(), now) {
+            Some(lock) => storage.extend_lock(key, lock).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Writes a blob, locked where it must be.

@@ -94,10 +94,15 @@ impl Crypto {
 
     /// Decrypts what [`Crypto::seal`] made, in place. Bytes that rotted are repaired first, as far as parity reaches.
     pub(crate) fn open<'a>(&self, iv: &[u8], stored: &'a mut [u8]) -> Result<&'a [u8], codec::Error> {
-        let Some(correction) = &self.correction else { return self.cipher.open(iv, stored) };
+        self.open_telling(iv, stored).map(|(plain, _)| plain)
+    }
+
+    /// As [`Crypto::open`], and whether bytes had to be repaired.
+    fn open_telling<'a>(&self, iv: &[u8], stored: &'a mut [u8]) -> Result<(&'a [u8], bool), codec::Error> {
+        let Some(correction) = &self.correction else { return Ok((self.cipher.open(iv, stored)?, false)) };
         let (sealed, repaired) = correction.decode(stored)?;
         self.repaired.fetch_add(repaired as u64, Ordering::Relaxed);
-        self.cipher.open(iv, sealed)
+        Ok((self.cipher.open(iv, sealed)?, repaired > 0))
     }
 
     /// How many shards of contents and blobs were found changed and repaired so far.
@@ -111,14 +116,14 @@ impl Crypto {
         content: &ContentId,
         location: &Location,
         sealed: &mut [u8],
-    ) -> Result<Vec<u8>, ContentError> {
+    ) -> Result<Unsealed, ContentError> {
         let damaged = |detail: String| ContentError::Damaged { content: *content, pack: location.pack.clone(), detail };
         let unsupported = |source| ContentError::Unsupported { content: *content, source };
         if location.encryption_key != 0 {
             return Err(unsupported(Unsupported::new("encryption key", &location.encryption_key.to_string())));
         }
-        let payload = self
-            .open(iv_of(content.hash()), sealed)
+        let (payload, is_repaired) = self
+            .open_telling(iv_of(content.hash()), sealed)
             .map_err(|_| damaged("it does not decrypt: its bytes changed".to_owned()))?;
         let bytes = match location.compression {
             0 => payload.to_vec(),
@@ -134,7 +139,7 @@ impl Crypto {
         if self.content_id(content.prefix(), &bytes) != *content {
             return Err(damaged("it decrypts, but has another hash".to_owned()));
         }
-        Ok(bytes)
+        Ok(Unsealed { bytes, is_repaired })
     }
 }
 
@@ -154,6 +159,15 @@ fn correction(configuration: &Configuration) -> Result<Option<ReedSolomonCrc32>,
 /// The part of a hash that the content's key is derived with.
 pub(crate) fn iv_of(hash: &[u8]) -> &[u8] {
     &hash[hash.len().saturating_sub(IV_BYTES)..]
+}
+
+/// A content that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsealed {
+    /// Its bytes, which have its hash.
+    pub bytes: Vec<u8>,
+    /// Error correction had to repair it: in the store its bytes have changed.
+    pub is_repaired: bool,
 }
 
 /// A content ready for a pack.

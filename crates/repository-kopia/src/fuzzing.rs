@@ -114,7 +114,7 @@ pub fn content(bytes: &[u8]) {
         encryption_key: 0,
     };
     match crypto.unseal(&id, &location, &mut stored) {
-        Ok(found) => assert_eq!(found, plain),
+        Ok(found) => assert_eq!(found.bytes, plain),
         Err(_) => assert!(damage[2] != 0 || location.compression != sealed.compression),
     }
 }

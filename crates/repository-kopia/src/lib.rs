@@ -54,7 +54,7 @@ mod supported;
 mod survey;
 mod timestamp;
 
-pub use content::{ContentHasher, Sealed, Sealer};
+pub use content::{ContentHasher, Sealed, Sealer, Unsealed};
 pub use create::{CreateOptions, PACK_BYTES, VERSION_DEFAULT, VERSIONS};
 pub use error::{BadOption, ContentError, IndexError, OpenError, ReadError, Unsupported, WriteError};
 pub use format_blob::Password;

@@ -15,6 +15,7 @@
 //! epochs       which index blobs: pure
 //! legacy       index blobs without epochs
 //! orphans      packs and markers that nothing names
+//! locks        object locks made longer
 //! logs         old diagnostic logs
 //! manifests    manifest contents into one
 //! ```
@@ -25,6 +26,7 @@ mod cycle;
 mod epochs;
 mod error;
 mod legacy;
+mod locks;
 mod logs;
 mod manifests;
 mod orphans;

@@ -11,7 +11,7 @@ use repository::{Clock, ContentId, Identity};
 use storage::{Class, ErrorKind, LockMode, ObjectKey, PutMode, Storage};
 
 use crate::blob_lock::BlobLocks;
-use crate::content::{ContentHasher, Crypto, Sealer};
+use crate::content::{ContentHasher, Crypto, Sealer, Unsealed};
 use crate::epoch::View;
 use crate::error::{ContentError, IndexError, OpenError, ReadError};
 use crate::format_blob::{
@@ -313,6 +313,11 @@ impl Repository {
         self.locks.put(&*self.storage, key, body, mode, self.clock.now()).await
     }
 
+    /// How blobs of this repository are locked.
+    pub(crate) fn locks(&self) -> BlobLocks {
+        self.locks
+    }
+
     /// A key of 32 bytes for one purpose, derived from the repository's secrets. The same for every client.
     pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
         self.format.derive_key(purpose)
@@ -380,7 +385,12 @@ impl Repository {
     ///
     /// # Errors
     /// When they are not.
-    pub fn unseal(&self, content: &ContentId, location: &Location, sealed: &mut [u8]) -> Result<Vec<u8>, ContentError> {
+    pub fn unseal(
+        &self,
+        content: &ContentId,
+        location: &Location,
+        sealed: &mut [u8],
+    ) -> Result<Unsealed, ContentError> {
         self.crypto.unseal(content, location, sealed)
     }
 
@@ -397,7 +407,7 @@ impl Repository {
             self.storage.get_range(&ObjectKey::new(pack.as_str()), offset, length_bytes).await.map_err(|source| {
                 ContentError::Read { content: *content, pack: pack.clone(), offset, length_bytes, source }
             })?;
-        self.unseal(content, &entry.location, &mut Vec::from(sealed))
+        self.unseal(content, &entry.location, &mut Vec::from(sealed)).map(|content| content.bytes)
     }
 
     /// Every manifest, and what could not be read of them.

@@ -133,6 +133,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Err(Error { kind: ErrorKind::CannotLock, operation: format!("put {key}"), address: self.address(), detail })
     }
 
+    /// Makes the lock of an object's newest version last until `lock.until`; never shorter than it is. A store that knows no
+    /// locks refuses: [`ErrorKind::CannotLock`].
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        let detail = format!("this kind of store cannot lock objects ({})", lock.mode.s3_name());
+        Err(Error { kind: ErrorKind::CannotLock, operation: format!("lock {key}"), address: self.address(), detail })
+    }
+
     /// Reads one object whole.
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error>;
 

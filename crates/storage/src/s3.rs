@@ -268,6 +268,15 @@ impl Storage for S3Storage {
         self.put_through(&operator, key, body, mode).await.map_err(lock::sort)
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        let operation = format!("lock {key}");
+        let path = self.path(&operation, key)?;
+        let transport = self.transport.extending(self.signer.clone());
+        let operator = self.operator.clone().with_context(context(transport));
+        let request = operator.write(&path, lock::retention(lock));
+        self.run_on_object(&operation, OPERATION_TIMEOUT, request).await.map(|_| ()).map_err(lock::sort)
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         let operation = format!("get {key}");
         let path = self.path(&operation, key)?;

@@ -22,6 +22,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
         (**self).put_locked(key, body, mode, lock).await
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        (**self).extend_lock(key, lock).await
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         (**self).get(key).await
     }

@@ -160,6 +160,10 @@ impl Storage for FaultStore {
         self.run(format!("put {key}"), identity, self.inner.put_locked(key, body, mode, lock)).await
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        self.run(format!("lock {key}"), identity, self.inner.extend_lock(key, lock)).await
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         self.run(format!("get {key}"), half, self.inner.get(key)).await
     }

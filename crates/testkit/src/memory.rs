@@ -201,6 +201,17 @@ impl Storage for MemoryStore {
         self.store(key, body, mode, Some(lock))
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        self.work(format!("lock {key}"), |objects, _| {
+            let stored = objects.get_mut(key).ok_or((ErrorKind::NotFound, "no such object"))?;
+            if stored.lock.is_some_and(|before| before.until > lock.until) {
+                return Err((ErrorKind::AccessDenied, "the lock would become shorter"));
+            }
+            stored.lock = Some(lock);
+            Ok(())
+        })
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         self.work(format!("get {key}"), |objects, _| find(objects, key).map(|stored| stored.body.clone()))
     }

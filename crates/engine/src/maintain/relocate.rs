@@ -22,7 +22,7 @@ use crate::run::Run;
 
 /// What happens to a content whose bytes are damaged.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     /// It is needed: everything stops.
     Fails,
     /// It stays where it is, and its pack with it.
@@ -31,13 +31,13 @@ pub(super) enum Unreadable {
 
 /// How many contents were moved, and how many bytes they took in packs.
 #[derive(Default)]
-pub(super) struct Moved {
-    pub(super) content_count: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Moved {
+    pub(crate) content_count: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Moves contents; each comes with whether it is to be marked as deleted from now on.
-pub(super) fn run(
+pub(crate) fn run(
     session: &Session<'_>,
     entries: Vec<(IndexEntry, bool)>,
     unreadable: Unreadable,
@@ -71,7 +71,7 @@ pub(super) fn run(
                             Err(error) if unreadable == Unreadable::Stays && error.class() == Class::Damaged => {
                                 return Ok(());
                             }
-                            content => content?,
+                            content => content?.bytes,
                         };
                         for (entry, deleted) in &wanted.places {
                             worker.store(entry, *deleted, &plain)?;

@@ -1,15 +1,12 @@
 //! Fetched ranges → contents whose hash was checked.
 
 use bytes::Bytes;
-use repository_kopia::{ContentError, Location, Repository};
+use repository_kopia::{ContentError, Location, Repository, Unsealed};
 use storage::{ErrorKind, ObjectKey};
 
 use super::fetch::{FetchError, Fetched, wait};
 use super::ranges::Wanted;
 use crate::run::Run;
-
-/// A content, or why there is none.
-pub(crate) type Unsealed = Result<Vec<u8>, ContentError>;
 
 /// Hands every content of a range to `take`, one after the other.
 ///
@@ -19,7 +16,7 @@ pub(crate) fn each<P, E: From<FetchError>>(
     repository: &Repository,
     run: &Run,
     fetched: Fetched<Vec<Wanted<P>>>,
-    mut take: impl FnMut(Wanted<P>, Unsealed) -> Result<(), E>,
+    mut take: impl FnMut(Wanted<P>, Result<Unsealed, ContentError>) -> Result<(), E>,
 ) -> Result<(), E> {
     let Fetched { range, bytes, permit } = fetched;
     let alone = range.wanted.len() == 1;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use repository::{Entry, EntryKind, Xattr};
-use repository_kopia::{ContentError, Piece};
+use repository_kopia::{ContentError, Piece, Unsealed};
 use rustix::fs::{Advice, AtFlags};
 use rustix::io::Errno;
 use storage::Class;
@@ -25,7 +25,6 @@ use super::links::Waiting;
 use super::ranges::Wanted;
 use super::tally::{Problem, Tally};
 use super::target::{self, Folder, Handles};
-use super::unseal::Unsealed;
 use super::xattrs::{Giver, NotGiven};
 use crate::meter::Counter;
 use crate::shortfall::{Shortfall, ShortfallKind};
@@ -98,12 +97,16 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a content to every place that wants it.
-    pub(crate) fn take(&mut self, wanted: Wanted<Place>, content: Unsealed) -> Result<(), RestoreError> {
+    pub(crate) fn take(
+        &mut self,
+        wanted: Wanted<Place>,
+        content: Result<Unsealed, ContentError>,
+    ) -> Result<(), RestoreError> {
         let Wanted { content: id, compressed, places, .. } = wanted;
         let bytes = match content {
-            Ok(bytes) => {
+            Ok(content) => {
                 let piece = Piece { content: id, compressed, offset: 0, length_bytes: None };
-                self.context.repository.open_piece(&piece, bytes).map_err(Problem::damaged)
+                self.context.repository.open_piece(&piece, content.bytes).map_err(Problem::damaged)
             }
             Err(error) => Err(entry_problem(error)?),
         };

@@ -100,6 +100,8 @@ pub(crate) struct Wrong {
     pub(crate) unlisted: BTreeSet<ContentId>,
     /// In the index, and its bytes are not there or not right.
     pub(crate) unreadable: BTreeSet<ContentId>,
+    /// In the index and readable only because error correction repaired what was read.
+    pub(crate) repaired: BTreeSet<ContentId>,
 }
 
 impl Findings {
@@ -136,6 +138,11 @@ impl Findings {
     /// A content whose bytes were asked for and are not there or not right.
     pub(super) fn unreadable(&mut self, content: ContentId) {
         self.wrong.unreadable.insert(content);
+    }
+
+    /// A content whose bytes have changed in the store, and which error correction repaired.
+    pub(super) fn repaired(&mut self, content: ContentId) {
+        self.wrong.repaired.insert(content);
     }
 
     /// What an error says about the content behind it.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use repository::{ContentId, PackId};
-use repository_kopia::{ContentError, IndexEntry, IndexError, Repository, Survey};
+use repository_kopia::{ContentError, IndexEntry, IndexError, Repository, Survey, Unsealed};
 use storage::Class;
 
 use super::VerifyError;
@@ -56,11 +56,17 @@ pub(super) fn contents(
     };
     let (content_count, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
-    let check = |content: ContentId, unsealed: Result<Vec<u8>, ContentError>, packed_bytes: u32| {
+    let repaired = Mutex::new(Vec::new());
+    let check = |content: ContentId, unsealed: Result<Unsealed, ContentError>, packed_bytes: u32| {
         content_count.fetch_add(1, Ordering::Relaxed);
         bytes.fetch_add(u64::from(packed_bytes), Ordering::Relaxed);
         match unsealed {
-            Ok(_) => Ok(()),
+            Ok(unsealed) => {
+                if unsealed.is_repaired {
+                    repaired.lock().unwrap_or_else(PoisonError::into_inner).push(content);
+                }
+                Ok(())
+            }
             Err(error) if is_about_the_store(&error) => Err(VerifyError::ReadContent(error)),
             Err(error) => {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).push((content, error));
@@ -110,6 +116,9 @@ pub(super) fn contents(
             }
             Class::Retry | Class::Blocked | Class::Bug => findings.warning(Subject::Content(content), chain(&error)),
         }
+    }
+    for content in repaired.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        findings.repaired(content);
     }
     Ok(Read { content_count: content_count.into_inner(), bytes: bytes.into_inner() })
 }

@@ -4,6 +4,7 @@ mod backlog;
 mod faults;
 mod golden;
 mod legacy;
+mod locks;
 mod random;
 mod scenario;
 mod world;

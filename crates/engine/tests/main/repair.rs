@@ -306,3 +306,49 @@ fn a_run_that_breaks_off_does_no_harm_and_the_next_one_ends_it() {
         }
     }
 }
+
+/// Bytes of it have changed, no more than parity reaches; its clock is right, for it is written to.
+fn rotten() -> MemoryStore {
+    let store = memory_of(&damaged("ecc10-repairable"));
+    store.set_now(SystemClock.now());
+    store
+}
+
+#[test]
+fn what_error_correction_had_to_repair_is_stored_anew() {
+    let store = rotten();
+    let verified = |store: &MemoryStore| {
+        let opened = open_store(Arc::new(store.clone()), 2);
+        let options = VerifyOptions { read_percent: 100, ..VerifyOptions::default() };
+        verify(&opened.repository, &options, &opened.run).unwrap()
+    };
+    let before = verified(&store);
+    assert!(before.is_clean() && before.repaired_count >= before.contents_repaired_count, "{before:?}");
+    assert!(before.contents_repaired_count > 0, "{before:?}");
+    // Without reading, nobody knows of it.
+    let nothing_read = RepairOptions { read_percent: 0, ..KEEP };
+    check(&store, &nothing_read, &[]);
+    // One for each pack that it was repaired in.
+    check(&store, &KEEP, &["stored anew, after error correction repaired them: "; 4]);
+    let after = verified(&store);
+    assert!(after.is_clean() && after.contents_repaired_count == 0, "{after:?}");
+    assert_eq!(after.content_count, before.content_count);
+}
+
+/// Cut off at any call, nothing is lost, and the next run carries on.
+#[test]
+fn storing_anew_may_be_cut_anywhere() {
+    let rotten = rotten();
+    let counting = FaultStore::counting(rotten.fork());
+    run(counting.clone(), &KEEP).unwrap();
+    let writing = counting.operations_count() / 3..counting.operations_count();
+    for operation in writing.step_by(3) {
+        let store = rotten.fork();
+        let _ = run(FaultStore::over(store.clone(), Fault::onwards(operation, Moment::After)), &KEEP);
+        run(Arc::new(store.clone()), &KEEP).unwrap();
+        let opened = open_store(Arc::new(store), 2);
+        let options = VerifyOptions { read_percent: 100, ..VerifyOptions::default() };
+        let found = verify(&opened.repository, &options, &opened.run).unwrap();
+        assert!(found.is_clean() && found.contents_repaired_count == 0, "{operation}: {found:?}");
+    }
+}

@@ -35,7 +35,7 @@ nextFull, nextQuick, durationMs, storage}";
 
 const INFO_EXAMPLES: &str = "\
 JSON: {kind: \"maintenance\", owner, isOwner, quick: {enabled, intervalSeconds, next}, full: {enabled, intervalSeconds, \
-next}, runs: [{task, start, end, success, error}]}";
+next}, extendsLocks, runs: [{task, start, end, success, error}]}";
 
 /// Merge what piled up, and give the storage of forgotten snapshots back
 #[derive(Debug, Args)]
@@ -65,6 +65,7 @@ pub struct Arguments {
 enum Command {
     Info(InfoArguments),
     Owner(OwnerArguments),
+    ExtendLocks(ExtendLocksArguments),
 }
 
 /// Say who maintains the repository, what is due, and what ran
@@ -78,6 +79,20 @@ pub struct OwnerArguments {
     /// The new owner [default: this user and machine]
     #[arg(value_name = "USER@HOST", value_parser = owner)]
     owner: Option<String>,
+}
+
+/// Say whether full runs make object locks longer
+#[derive(Debug, Args)]
+pub struct ExtendLocksArguments {
+    /// Whether they do
+    #[arg(value_name = "ON-OR-OFF", value_enum)]
+    extend: Switch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 /// `none` destroys the backups of every client that writes at the same time.
@@ -103,6 +118,10 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         Some(Command::Owner(new)) => {
             let owner = new.owner.clone().unwrap_or_else(|| open.repository.client_name());
             runner.wait(open.repository.set_maintenance_owner(&owner))?;
+            info(&open, shared, &runner)?;
+        }
+        Some(Command::ExtendLocks(ExtendLocksArguments { extend })) => {
+            runner.wait(open.repository.set_extend_object_locks(*extend == Switch::On))?;
             info(&open, shared, &runner)?;
         }
     }
@@ -196,6 +215,7 @@ struct InfoView<'a> {
     is_owner: bool,
     quick: CycleView,
     full: CycleView,
+    extends_locks: bool,
     runs: Vec<RunView<'a>>,
 }
 
@@ -246,6 +266,7 @@ fn info(open: &Open, shared: &Shared, runner: &Runner) -> Result<(), Failure> {
         is_owner: parameters.owner == open.repository.client_name(),
         quick: CycleView::of(&parameters.quick, schedule.next_quick()),
         full: CycleView::of(&parameters.full, schedule.next_full()),
+        extends_locks: parameters.extend_object_locks,
         runs,
     };
     if shared.json {
@@ -264,7 +285,13 @@ fn info_text(view: &InfoView<'_>) -> String {
         (false, true) => format!("{} (this client)", output::visible(view.owner)),
         (false, false) => output::visible(view.owner),
     };
-    let mut text = output::block(&[("owner", who), ("quick", view.quick.text()), ("full", view.full.text())]);
+    let locks = if view.extends_locks { "made longer in full runs" } else { "left as they are" };
+    let mut text = output::block(&[
+        ("owner", who),
+        ("quick", view.quick.text()),
+        ("full", view.full.text()),
+        ("object locks", locks.to_owned()),
+    ]);
     let mut seen = std::collections::BTreeSet::new();
     let latest = view.runs.iter().filter(|run| seen.insert(run.task));
     let rows: Vec<Vec<String>> = latest

@@ -198,6 +198,7 @@ impl ActionView {
             Action::CopyFound { content } => view("copyFound", content.to_string(), 1, None),
             Action::SetAside { object, detail } => view("setAside", object.clone(), 0, Some(detail.clone())),
             Action::Struck { pack, content_count } => view("struck", pack.to_string(), *content_count, None),
+            Action::StoredAnew { pack, content_count } => view("storedAnew", pack.to_string(), *content_count, None),
             Action::RecordsGivenUp { content, detail } => {
                 view("recordsGivenUp", content.to_string(), 1, Some(detail.clone()))
             }

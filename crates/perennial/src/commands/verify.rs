@@ -20,11 +20,12 @@ Examples:
   perennial verify --source media@nas:/srv/photos --json
 
 Every reference of every snapshot is followed, and every pack must be there. --read-percent reads that share of the \
-contents back too, decrypts them and compares their hashes. The cache is not asked.
+contents back too, decrypts them and compares their hashes. The cache is not asked. What error correction had to repair is told: \
+it is sound, and may not be for long.
 
 JSON: {kind: \"verify\", sound, findings: [{severity: \"damaged\" | \"warning\", subject, detail, contents, affectedCount, \
 affected: [{snapshot, path}]}], findingsLeftOut, snapshots, directories, files, contents, packs, contentsRead, bytesRead, \
-packsUnfinished, durationMs, storage: {…as of backup}}";
+repaired, contentsRepaired, packsUnfinished, durationMs, storage: {…as of backup}}";
 
 /// Affected paths that the text names; the JSON has all that are known.
 const AFFECTED_NAMED_MAX: usize = 10;
@@ -86,7 +87,24 @@ fn text(outcome: &VerifyOutcome, runner: &Runner, quiet: bool) -> String {
         ),
         ("time", output::duration(runner.started.elapsed())),
     ];
+    let verdict = match repaired(outcome) {
+        Some(repaired) => format!("{verdict}\n{repaired}"),
+        None => verdict,
+    };
     format!("{text}{verdict}\n{}", output::block(&lines))
+}
+
+/// What rotted, and was repaired on the way.
+fn repaired(outcome: &VerifyOutcome) -> Option<String> {
+    let places = output::counted(outcome.repaired_count, "damaged place", "damaged places");
+    let contents = output::counted(outcome.contents_repaired_count, "content", "contents");
+    match (outcome.repaired_count, outcome.contents_repaired_count) {
+        (0, _) => None,
+        (_, 0) => Some(format!("error correction repaired {places} in what was read")),
+        _ => Some(format!(
+            "error correction repaired {places} in what was read; `perennial repair --read-percent 100` stores {contents} anew"
+        )),
+    }
 }
 
 /// A finding and the paths it concerns.
@@ -127,6 +145,8 @@ struct VerifyView {
     packs: u64,
     contents_read: u64,
     bytes_read: u64,
+    repaired: u64,
+    contents_repaired: u64,
     packs_unfinished: u64,
     duration_ms: u64,
     storage: StorageView,
@@ -164,6 +184,8 @@ impl VerifyView {
             packs: outcome.pack_count,
             contents_read: outcome.contents_read_count,
             bytes_read: outcome.bytes_read,
+            repaired: outcome.repaired_count,
+            contents_repaired: outcome.contents_repaired_count,
             packs_unfinished: outcome.unfinished_pack_count,
             duration_ms: output::milliseconds(runner.started.elapsed()),
             storage,

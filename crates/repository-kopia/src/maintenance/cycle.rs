@@ -23,6 +23,9 @@ use crate::repository::Repository;
 /// The store's clock and this one may differ by so much and no more.
 const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
 
+/// Locks last so much longer than full cycles are apart, at least: Kopia's rule.
+const LOCK_MARGIN: SignedDuration = SignedDuration::from_hours(24);
+
 /// Which cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CycleKind {
@@ -120,14 +123,38 @@ impl Repository {
     /// # Errors
     /// When the records cannot be read or written.
     pub async fn set_maintenance_owner(&self, owner: &str) -> Result<(), MaintenanceError> {
+        self.change_maintenance(|parameters| owner.clone_into(&mut parameters.owner)).await
+    }
+
+    /// Says whether full cycles make object locks longer, so that what is in use never becomes deletable.
+    ///
+    /// # Errors
+    /// When nothing is locked here, or not for a day longer than full cycles are apart; when the records cannot be read or
+    /// written.
+    pub async fn set_extend_object_locks(&self, extend: bool) -> Result<(), MaintenanceError> {
+        if extend {
+            let (_, period) = self.locks().period().ok_or(MaintenanceError::NothingLocked)?;
+            let interval = self.maintenance_parameters().await?.full.interval();
+            if period < interval.checked_add(LOCK_MARGIN).unwrap_or(SignedDuration::MAX) {
+                let hours = |span: SignedDuration| span.as_hours();
+                return Err(MaintenanceError::LocksTooShort { hours: hours(period), interval_hours: hours(interval) });
+            }
+        }
+        self.change_maintenance(|parameters| parameters.extend_object_locks = extend).await
+    }
+
+    async fn change_maintenance(
+        &self,
+        change: impl FnOnce(&mut MaintenanceParameters),
+    ) -> Result<(), MaintenanceError> {
         let manifests = self.sound_manifests().await?;
         let found: Vec<&Manifest> = parameter_manifests(&manifests).collect();
         let old = parameters::latest(found.iter().copied()).map(MaintenanceParameters::read).transpose()?;
-        if old.as_ref().is_some_and(|old| old.owner == owner) && found.len() == 1 {
+        let mut new = old.clone().unwrap_or_default();
+        change(&mut new);
+        if old.as_ref() == Some(&new) && found.len() == 1 {
             return Ok(());
         }
-        let mut new = old.unwrap_or_default();
-        owner.clone_into(&mut new.owner);
         let session = self.begin().await?;
         let now = self.clock().now();
         let gone = found.iter().map(|manifest| ManifestRecord::delete(manifest, now));

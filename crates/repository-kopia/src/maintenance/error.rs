@@ -18,6 +18,17 @@ pub enum MaintenanceError {
     /// Nobody was named to maintain this repository.
     #[error("nobody is named as the one who maintains this repository")]
     NoOwner,
+    /// There are no locks to make longer.
+    #[error("this repository does not lock its objects")]
+    NothingLocked,
+    /// Locks would end before the next full cycle.
+    #[error("objects are locked for {hours} hours, and full cycles are {interval_hours} hours apart")]
+    LocksTooShort {
+        /// How long locks last.
+        hours: i64,
+        /// How far apart full cycles are.
+        interval_hours: i64,
+    },
     /// The same open repository is being maintained already.
     #[error("this repository is being maintained by this program already")]
     Running,
@@ -98,7 +109,11 @@ impl MaintenanceError {
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {
-            Self::NotOwner { .. } | Self::NoOwner | Self::ClockSkew { .. } => Class::Blocked,
+            Self::NotOwner { .. }
+            | Self::NoOwner
+            | Self::ClockSkew { .. }
+            | Self::NothingLocked
+            | Self::LocksTooShort { .. } => Class::Blocked,
             Self::Running | Self::Concurrent => Class::Retry,
             Self::DamagedSchedule { .. }
             | Self::Damaged { .. }
@@ -119,6 +134,10 @@ impl MaintenanceError {
                 "`--take-over` makes this client the owner for good, once the other one has stopped; \
                  two must never maintain at once",
             ),
+            Self::NothingLocked => Some("object locks are asked for when a repository is created, or with kopia"),
+            Self::LocksTooShort { .. } => {
+                Some("locks must last a day longer than that: `kopia repository set-parameters --retention-period`")
+            }
             Self::Running | Self::Concurrent => {
                 Some("let the other run end, and see to it that only one program maintains this repository")
             }

@@ -53,6 +53,8 @@ pub enum TaskStats {
     CleanupMarkers { deleted_epoch_marker_blob_count: u64, deleted_watermark_blob_count: u64 },
     #[serde(rename = "cleanupSupersededIndexesStats", rename_all = "camelCase")]
     CleanupSupersededIndexes { max_replacement_time: Timestamp, deleted_blob_count: u64, deleted_total_size: u64 },
+    #[serde(rename = "extendBlobRetentionStats", rename_all = "camelCase")]
+    ExtendBlobRetention { to_extend_blob_count: u64, extended_blob_count: u64, retention_period: String },
     #[serde(rename = "cleanupLogsStats", rename_all = "camelCase")]
     CleanupLogs {
         to_delete_blob_count: u64,

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use storage::{Error, ErrorKind, ObjectKey, PutMode, Storage};
 
+use crate::repository::Repository;
+
 /// No object of the format begins with this letter, so no listing of either program meets it.
 const PREFIX: &str = "aside_";
 /// Digits of the hash of its bytes in the name: the same object damaged twice is kept twice.
@@ -33,13 +35,14 @@ pub(super) async fn set(storage: &dyn Storage, key: &ObjectKey) -> Result<Option
 }
 
 /// Replaces a control object: the old bytes are kept aside first, the new ones are read back.
-pub(super) async fn replace(storage: &dyn Storage, key: &ObjectKey, bytes: &[u8]) -> Result<(), Error> {
+pub(super) async fn replace(repository: &Repository, key: &ObjectKey, bytes: &[u8]) -> Result<(), Error> {
+    let storage = &**repository.storage();
     match copy(storage, key).await {
         Ok(_) => {}
         Err(error) if error.kind == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    storage.put(key, Bytes::copy_from_slice(bytes), PutMode::Replace).await?;
+    repository.put_blob(key, Bytes::copy_from_slice(bytes), PutMode::Replace).await?;
     if storage.get(key).await? == bytes { Ok(()) } else { Err(lies(storage, key)) }
 }
 

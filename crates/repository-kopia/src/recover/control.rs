@@ -98,7 +98,7 @@ impl Repository {
         repository.plan_maintenance_blob(&mut plan).await?;
         // Only now are the keys known to belong to what lies here.
         for (name, bytes) in plan.writes.iter().filter(|_| !mode.dry_run) {
-            let written = aside::replace(&**repository.storage(), &ObjectKey::new(*name), bytes).await;
+            let written = aside::replace(&repository, &ObjectKey::new(*name), bytes).await;
             written.map_err(failed("replace a damaged control object"))?;
         }
         Ok((repository, plan.repairs))

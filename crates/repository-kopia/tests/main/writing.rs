@@ -352,6 +352,29 @@ async fn what_data_hangs_on_is_written_locked_and_a_store_that_cannot_is_refused
     );
 }
 
+#[tokio::test]
+async fn what_repair_puts_in_place_of_a_damaged_blob_is_locked_too() {
+    let retention = Some((LockMode::Compliance, jiff::SignedDuration::from_hours(24)));
+    let store = memory();
+    let (password, clock) = (Password::new("secret"), Arc::new(StandingClock));
+    let options = CreateOptions { retention, ..CreateOptions::default() };
+    Repository::create(store.clone(), &password, &options, client(), clock.clone()).await.unwrap();
+    let whole = store.contents();
+    let lock = store.lock_of("kopia.blobcfg");
+    for name in ["kopia.blobcfg", "kopia.repository"] {
+        let mut damaged = whole[name].to_vec();
+        let at = damaged.len() - 30;
+        damaged[at] = if damaged[at] == b'A' { b'B' } else { b'A' };
+        store.tamper(name, damaged);
+        assert_eq!(store.lock_of(name), None);
+        let opening =
+            Repository::open_for_repair(store.clone(), &password, client(), clock.clone(), Default::default());
+        let (_, repairs) = opening.await.unwrap();
+        assert_eq!(repairs.len(), 1, "{name}");
+        assert_eq!((store.contents()[name].clone(), store.lock_of(name)), (whole[name].clone(), lock), "{name}");
+    }
+}
+
 async fn opens_with(store: &Arc<MemoryStore>, password: &str) -> Result<Repository, OpenError> {
     Repository::open(store.clone(), &Password::new(password), client(), Arc::new(StandingClock)).await
 }

@@ -182,6 +182,10 @@ impl Storage for CacheStorage {
         self.put_through(key, body.clone(), self.inner.put_locked(key, body, mode, lock)).await
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        self.inner.extend_lock(key, lock).await
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         if !(self.immutable)(key) {
             return self.inner.get(key).await;

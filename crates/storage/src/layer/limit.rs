@@ -45,6 +45,11 @@ impl Storage for LimitStorage {
         self.inner.put_locked(key, body, mode, lock).await
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        let _permit = self.permit().await;
+        self.inner.extend_lock(key, lock).await
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         let _permit = self.permit().await;
         self.inner.get(key).await

@@ -137,6 +137,10 @@ impl Storage for MeterStorage {
         self.meter.done(&self.meter.put_count, self.inner.put_locked(key, body, mode, lock).await)
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        self.meter.done(&self.meter.put_count, self.inner.extend_lock(key, lock).await)
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         let body = self.meter.done(&self.meter.get_count, self.inner.get(key).await)?;
         add(&self.meter.down_bytes, body.len() as u64);

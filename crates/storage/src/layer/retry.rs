@@ -131,6 +131,10 @@ impl Storage for RetryStorage {
         self.put_again(key, &body, || self.inner.put_locked(key, body.clone(), mode, lock)).await
     }
 
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        self.again(|| self.inner.extend_lock(key, lock)).await
+    }
+
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         self.again(|| self.inner.get(key)).await
     }

@@ -1,9 +1,10 @@
-//! Object locks on puts.
+//! Object locks: on puts, and made longer.
 //!
 //! OpenDAL has no word for them, and a header that is added behind its back is not covered by its signature, which servers
-//! refuse. So a put that locks is signed again.
+//! refuse. So a put that locks is signed again, and so is one that is made into a change of a lock.
 //!
-//! Source: Amazon S3 API reference, "PutObject", `x-amz-object-lock-mode` and `x-amz-object-lock-retain-until-date`.
+//! Source: Amazon S3 API reference, "PutObject", `x-amz-object-lock-mode` and `x-amz-object-lock-retain-until-date`; and
+//! "PutObjectRetention".
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Request};
@@ -16,6 +17,15 @@ use crate::{Error, ErrorKind, ObjectLock};
 
 const MODE: HeaderName = HeaderName::from_static("x-amz-object-lock-mode");
 const RETAIN_UNTIL: HeaderName = HeaderName::from_static("x-amz-object-lock-retain-until-date");
+
+/// What a put is made into.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    /// A put that locks.
+    Lock(ObjectLock),
+    /// A change of a lock; the body says which.
+    Retention,
+}
 
 /// Signs requests anew with the store's own keys.
 pub(super) struct Signer {
@@ -34,21 +44,41 @@ impl Signer {
         Self { signer: RequestSigner::new("s3", region), credential }
     }
 
-    /// The same request, which now also locks what it puts.
-    pub(super) async fn lock(&self, request: Request<Buffer>, lock: ObjectLock) -> opendal::Result<Request<Buffer>> {
+    /// The same request, changed.
+    pub(super) async fn sign(&self, request: Request<Buffer>, change: Change) -> opendal::Result<Request<Buffer>> {
         let failed = |detail: String| opendal::Error::new(opendal::ErrorKind::Unexpected, detail);
         let (mut parts, body) = request.into_parts();
-        let until = lock.until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let until = HeaderValue::from_str(&until).map_err(|error| failed(error.to_string()))?;
         parts.headers.remove(AUTHORIZATION);
-        parts.headers.insert(MODE, HeaderValue::from_static(lock.mode.s3_name()));
-        parts.headers.insert(RETAIN_UNTIL, until);
+        match change {
+            Change::Lock(lock) => {
+                let until = HeaderValue::from_str(&until(lock)).map_err(|error| failed(error.to_string()))?;
+                parts.headers.insert(MODE, HeaderValue::from_static(lock.mode.s3_name()));
+                parts.headers.insert(RETAIN_UNTIL, until);
+            }
+            Change::Retention => {
+                let uri = format!("{}?retention", parts.uri).parse();
+                parts.uri = uri.map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
+            }
+        }
         self.signer
             .sign_request(&Context::new(), &mut parts, Some(&self.credential), None)
             .await
             .map_err(|error| failed(format!("sign the request: {error}")))?;
         Ok(Request::from_parts(parts, body))
     }
+}
+
+fn until(lock: ObjectLock) -> String {
+    lock.until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The body of a request that changes a lock.
+pub(super) fn retention(lock: ObjectLock) -> String {
+    let (mode, until) = (lock.mode.s3_name(), until(lock));
+    format!(
+        "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{mode}</Mode>\
+         <RetainUntilDate>{until}</RetainUntilDate></Retention>"
+    )
 }
 
 /// What a bucket without object lock answers is said as that.

@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use opendal::{Buffer, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
-use super::lock::Signer;
+use super::lock::{Change, Signer};
 use super::{Certificate, S3Address};
 use crate::{ErrorKind, ObjectLock};
 
@@ -33,8 +33,8 @@ pub(super) const NOT_IMPLEMENTED: &str = "S3 answered 501";
 #[derive(Clone)]
 pub(super) struct Transport {
     inner: ReqwestTransport,
-    /// What every put says of its object's lock.
-    lock: Option<(ObjectLock, Arc<Signer>)>,
+    /// What every put is made into.
+    change: Option<(Change, Arc<Signer>)>,
 }
 
 impl Transport {
@@ -54,12 +54,17 @@ impl Transport {
             client = client.tls_danger_accept_invalid_certs(true);
         }
         let client = client.build().map_err(|error| format!("no HTTP client: {}", chain(&error)))?;
-        Ok(Self { inner: ReqwestTransport::new(client), lock: None })
+        Ok(Self { inner: ReqwestTransport::new(client), change: None })
     }
 
     /// The same line; objects put through it are locked.
     pub(super) fn locking(&self, lock: ObjectLock, signer: Arc<Signer>) -> Self {
-        Self { inner: self.inner.clone(), lock: Some((lock, signer)) }
+        Self { inner: self.inner.clone(), change: Some((Change::Lock(lock), signer)) }
+    }
+
+    /// The same line; what is put through it is an object's new lock.
+    pub(super) fn extending(&self, signer: Arc<Signer>) -> Self {
+        Self { inner: self.inner.clone(), change: Some((Change::Retention, signer)) }
     }
 }
 
@@ -100,8 +105,8 @@ impl HttpTransport for Transport {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
         let is_list = request.method() == Method::GET
             && request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "list-type=2"));
-        let request = match &self.lock {
-            Some((lock, signer)) if request.method() == Method::PUT => signer.lock(request, *lock).await?,
+        let request = match &self.change {
+            Some((change, signer)) if request.method() == Method::PUT => signer.sign(request, *change).await?,
             _ => request,
         };
         let response = HttpTransport::fetch(&self.inner, request).await?;

@@ -19,7 +19,7 @@ use repository_kopia::{
     Client, CreateOptions, CycleKind, PREFIX_DATA, Password, Repository, Reservation, Safety, Task, TaskStats,
     WriteError,
 };
-use storage::{Error, Object, ObjectKey, PutMode, Storage};
+use storage::{Error, Object, ObjectKey, ObjectLock, PutMode, Storage};
 use tempfile::TempDir;
 use testkit::MemoryStore;
 use tokio::runtime::Runtime;
@@ -64,6 +64,14 @@ impl Storage for Switch {
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<(), Error> {
         self.store().put(key, body, mode).await
+    }
+
+    async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
+        self.store().put_locked(key, body, mode, lock).await
+    }
+
+    async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
+        self.store().extend_lock(key, lock).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
@@ -121,7 +129,7 @@ impl World {
         Self::with(&CreateOptions { version: 1, ..CreateOptions::default() })
     }
 
-    fn with(options: &CreateOptions) -> Self {
+    pub fn with(options: &CreateOptions) -> Self {
         let start: Timestamp = START.parse().unwrap();
         let store = MemoryStore::new();
         store.set_now(start);

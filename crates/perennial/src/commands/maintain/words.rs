@@ -127,6 +127,10 @@ fn counts(stats: &TaskStats) -> String {
         TaskStats::CleanupSupersededIndexes { deleted_blob_count, deleted_total_size, .. } => {
             format!("{} deleted", sized(*deleted_blob_count, *deleted_total_size, "merged blob", "merged blobs"))
         }
+        TaskStats::ExtendBlobRetention { extended_blob_count, retention_period, .. } => {
+            let locked = counted(*extended_blob_count, "object", "objects");
+            format!("{locked} locked for {retention_period} from now")
+        }
         TaskStats::CleanupLogs { deleted_blob_count, deleted_blob_size, retained_blob_count, .. } => {
             let gone = sized(*deleted_blob_count, *deleted_blob_size, "log", "logs");
             format!("{gone} deleted, {} kept", count(*retained_blob_count))
