@@ -510,6 +510,7 @@ async fn open_store(
             operation: "open the store".to_owned(),
             address: address.to_string(),
             detail: error.to_string(),
+            retry_after_seconds: 0,
         }),
     }
 }

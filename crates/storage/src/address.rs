@@ -256,7 +256,13 @@ impl S3Address {
 fn misconfigured(address: &str, detail: String) -> Error {
     // Parameters may hold what does not belong there.
     let address = address.split_once('?').map_or(address, |(start, _)| start).to_owned();
-    Error { kind: ErrorKind::Misconfigured, operation: "read address".to_owned(), address, detail }
+    Error {
+        kind: ErrorKind::Misconfigured,
+        operation: "read address".to_owned(),
+        address,
+        detail,
+        retry_after_seconds: 0,
+    }
 }
 
 fn directory(path: &str) -> Result<PathBuf, String> {

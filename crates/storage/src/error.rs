@@ -53,6 +53,8 @@ pub struct Error {
     pub address: String,
     /// What the store said, without secrets.
     pub detail: String,
+    /// How long the store asks to be left alone; 0 if it does not say.
+    pub retry_after_seconds: u32,
 }
 
 impl Error {

@@ -118,15 +118,16 @@ impl Storage for FilesystemStorage {
     }
 
     fn list<'a>(&'a self, prefix: &str) -> BoxStream<'a, Result<Object, Error>> {
-        let prefix = prefix.to_owned();
+        let (prefix, operation) = (prefix.to_owned(), format!("list {prefix}*"));
         // The thread starts at the first poll, not before: what it reads is what is there then.
         stream::once(async move {
             let (sender, receiver) = mpsc::channel(LISTED_IN_FLIGHT_COUNT);
             let inner = Arc::clone(&self.inner);
             let walker = tokio::task::spawn_blocking(move || inner.walk(&prefix, &sender));
-            stream::unfold((receiver, Some(walker)), move |(mut receiver, mut walker)| async move {
+            let start = (receiver, Some(walker), operation);
+            stream::unfold(start, move |(mut receiver, mut walker, operation)| async move {
                 if let Some(object) = receiver.recv().await {
-                    return Some((Ok(object), (receiver, walker)));
+                    return Some((Ok(object), (receiver, walker, operation)));
                 }
                 // The channel has ended: only the walker knows whether the listing is complete.
                 let fault = match walker.take()?.await {
@@ -134,7 +135,7 @@ impl Storage for FilesystemStorage {
                     Ok(Err(fault)) => fault,
                     Err(ended) => Fault::other(format!("the file thread ended: {ended}")),
                 };
-                Some((Err(self.inner.error("list".to_owned(), fault)), (receiver, None)))
+                Some((Err(self.inner.error(operation.clone(), fault)), (receiver, None, operation)))
             })
         })
         .flatten()
@@ -153,7 +154,7 @@ impl Inner {
     }
 
     fn error(&self, operation: String, fault: Fault) -> Error {
-        Error { kind: fault.kind, operation, address: self.address(), detail: fault.detail }
+        Error { kind: fault.kind, operation, address: self.address(), detail: fault.detail, retry_after_seconds: 0 }
     }
 
     fn root_exists(&self) -> Result<(), Fault> {

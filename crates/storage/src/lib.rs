@@ -130,14 +130,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     async fn put_locked(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: ObjectLock) -> Result<(), Error> {
         let _ = (body, mode);
         let detail = format!("this kind of store cannot lock objects ({})", lock.mode.s3_name());
-        Err(Error { kind: ErrorKind::CannotLock, operation: format!("put {key}"), address: self.address(), detail })
+        let operation = format!("put {key}");
+        Err(Error { kind: ErrorKind::CannotLock, operation, address: self.address(), detail, retry_after_seconds: 0 })
     }
 
     /// Makes the lock of an object's newest version last until `lock.until`; never shorter than it is. A store that knows no
     /// locks refuses: [`ErrorKind::CannotLock`].
     async fn extend_lock(&self, key: &ObjectKey, lock: ObjectLock) -> Result<(), Error> {
         let detail = format!("this kind of store cannot lock objects ({})", lock.mode.s3_name());
-        Err(Error { kind: ErrorKind::CannotLock, operation: format!("lock {key}"), address: self.address(), detail })
+        let operation = format!("lock {key}");
+        Err(Error { kind: ErrorKind::CannotLock, operation, address: self.address(), detail, retry_after_seconds: 0 })
     }
 
     /// Reads one object whole.

@@ -22,6 +22,7 @@ pub async fn probe(store: &dyn Storage) -> Result<(), Error> {
         operation: "probe".to_owned(),
         address: store.address(),
         detail: format!("no random bytes: {error}"),
+        retry_after_seconds: 0,
     })?;
     let (name, seed) = random.split_at(8);
     let probe = Probe { store, key: ObjectKey::new(format!("{PROBE_PREFIX}{}", hex::encode(name))) };
@@ -105,6 +106,7 @@ impl Probe<'_> {
             operation: format!("probe with {}", self.key),
             address: self.store.address(),
             detail: detail.to_owned(),
+            retry_after_seconds: 0,
         }
     }
 }

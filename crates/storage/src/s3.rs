@@ -92,6 +92,7 @@ impl S3Storage {
             operation: "open".to_owned(),
             address: text.clone(),
             detail,
+            retry_after_seconds: 0,
         };
         let mut builder = opendal::services::S3::default()
             .root("/")
@@ -124,7 +125,7 @@ impl S3Storage {
         for secret in &self.secrets {
             detail = detail.replace(secret.as_str(), "[redacted]");
         }
-        Error { kind, operation: operation.to_owned(), address: self.address.clone(), detail }
+        Error { kind, operation: operation.to_owned(), address: self.address.clone(), detail, retry_after_seconds: 0 }
     }
 
     /// The object's name in the bucket.
@@ -147,8 +148,8 @@ impl S3Storage {
         match tokio::time::timeout(time_out, request).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                let failure = Failure::of(&error);
-                Err(self.error(operation, failure.kind, failure.detail))
+                let Failure { kind, detail, retry_after_seconds } = Failure::of(&error);
+                Err(Error { retry_after_seconds, ..self.error(operation, kind, detail) })
             }
             Err(_) => {
                 let detail = format!("no reply within {} s", time_out.as_secs());
@@ -330,21 +331,23 @@ impl Storage for S3Storage {
     }
 
     fn list<'a>(&'a self, prefix: &str) -> BoxStream<'a, Result<Object, Error>> {
+        let operation: Arc<str> = format!("list {prefix}*").into();
         let prefix = format!("{}{prefix}", self.prefix);
         if prefix.starts_with('/') || prefix.contains("//") || prefix.trim() != prefix {
-            let error = self.error("list", ErrorKind::Misconfigured, "the prefix does not fit an S3 path");
+            let error = self.error(&operation, ErrorKind::Misconfigured, "the prefix does not fit an S3 path");
             return stream::iter([Err(error)]).boxed();
         }
         stream::once(async move {
-            let start = self.lister("list", &prefix, None).await.map(|lister| Listing { lister, first: None });
+            let lister = self.lister(&operation, &prefix, None).await;
+            let start = lister.map(|lister| Listing { lister, first: None, operation });
             stream::try_unfold(start, move |listing| async move {
                 let mut listing = listing?;
                 let next = async { listing.lister.next().await.transpose() };
-                let Some(entry) = self.run("list", OPERATION_TIMEOUT, next).await? else { return Ok(None) };
+                let Some(entry) = self.run(&listing.operation, OPERATION_TIMEOUT, next).await? else { return Ok(None) };
                 match &listing.first {
                     Some(first) if first == entry.path() => {
                         let detail = "the listing starts anew instead of going on";
-                        return Err(self.error("list", ErrorKind::Lies, detail));
+                        return Err(self.error(&listing.operation, ErrorKind::Lies, detail));
                     }
                     Some(_) => {}
                     None => listing.first = Some(entry.path().to_owned()),
@@ -379,4 +382,5 @@ struct Listing {
     lister: Lister,
     /// The first name it gave: one that comes again means that the server lost its place.
     first: Option<String>,
+    operation: Arc<str>,
 }

@@ -1,8 +1,8 @@
 //! A store that fails one chosen operation, or all from one on.
 
 use std::convert::identity;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,22 +40,29 @@ pub struct Fault {
     pub reach: Reach,
     /// The error it gives.
     pub kind: ErrorKind,
+    /// How long it asks to be left alone, or 0.
+    pub retry_after_seconds: u32,
 }
 
 impl Fault {
     /// One operation fails as if the network had been away for a moment.
     pub fn once(operation: usize, moment: Moment) -> Self {
-        Self { operation, moment, reach: Reach::Once, kind: ErrorKind::Unreachable }
+        Self { operation, moment, reach: Reach::Once, kind: ErrorKind::Unreachable, retry_after_seconds: 0 }
     }
 
     /// Nothing reaches the store from this operation on.
     pub fn onwards(operation: usize, moment: Moment) -> Self {
-        Self { operation, moment, reach: Reach::Onwards, kind: ErrorKind::Unreachable }
+        Self { operation, moment, reach: Reach::Onwards, kind: ErrorKind::Unreachable, retry_after_seconds: 0 }
     }
 
     /// The same fault with another error.
     pub fn of_kind(self, kind: ErrorKind) -> Self {
         Self { kind, ..self }
+    }
+
+    /// The same fault of a store that asks for a wait.
+    pub fn asking_for(self, seconds: u32) -> Self {
+        Self { retry_after_seconds: seconds, ..self }
     }
 }
 
@@ -65,22 +72,38 @@ pub struct FaultStore {
     inner: Arc<dyn Storage>,
     fault: Option<Fault>,
     operations_count: AtomicUsize,
+    failed: Mutex<Vec<String>>,
 }
 
 impl FaultStore {
     /// Fails as `fault` says.
     pub fn over(inner: impl Storage + 'static, fault: Fault) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::new(inner), fault: Some(fault), operations_count: AtomicUsize::new(0) })
+        Arc::new(Self {
+            inner: Arc::new(inner),
+            fault: Some(fault),
+            operations_count: AtomicUsize::new(0),
+            failed: Mutex::default(),
+        })
     }
 
     /// Fails never and counts.
     pub fn counting(inner: impl Storage + 'static) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::new(inner), fault: None, operations_count: AtomicUsize::new(0) })
+        Arc::new(Self {
+            inner: Arc::new(inner),
+            fault: None,
+            operations_count: AtomicUsize::new(0),
+            failed: Mutex::default(),
+        })
     }
 
     /// The operations seen so far.
     pub fn operations_count(&self) -> usize {
         self.operations_count.load(Ordering::SeqCst)
+    }
+
+    /// The operations that failed, as errors name them.
+    pub fn failed(&self) -> Vec<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Every single fault for as many operations as were seen so far: each before it happens and each with its reply
@@ -120,7 +143,14 @@ impl FaultStore {
     }
 
     fn error(&self, operation: &str, kind: ErrorKind) -> Error {
-        Error { kind, operation: operation.to_owned(), address: self.address(), detail: "an ordered fault".to_owned() }
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(operation.to_owned());
+        Error {
+            kind,
+            operation: operation.to_owned(),
+            address: self.address(),
+            detail: "an ordered fault".to_owned(),
+            retry_after_seconds: self.fault.map_or(0, |fault| fault.retry_after_seconds),
+        }
     }
 
     async fn run<T>(
@@ -177,11 +207,12 @@ impl Storage for FaultStore {
     }
 
     fn list<'a>(&'a self, prefix: &str) -> BoxStream<'a, Result<Object, Error>> {
+        let operation = format!("list {prefix}*");
         match self.next() {
             None | Some((Moment::Torn, _)) => self.inner.list(prefix),
-            Some((Moment::Before, kind)) => stream::iter([Err(self.error("list", kind))]).boxed(),
+            Some((Moment::Before, kind)) => stream::iter([Err(self.error(&operation, kind))]).boxed(),
             Some((Moment::After, kind)) => {
-                self.inner.list(prefix).chain(stream::iter([Err(self.error("list", kind))])).boxed()
+                self.inner.list(prefix).chain(stream::iter([Err(self.error(&operation, kind))])).boxed()
             }
         }
     }

@@ -139,7 +139,7 @@ impl MemoryStore {
     }
 
     fn error(&self, operation: String, kind: ErrorKind, detail: &str) -> Error {
-        Error { kind, operation, address: self.address(), detail: detail.to_owned() }
+        Error { kind, operation, address: self.address(), detail: detail.to_owned(), retry_after_seconds: 0 }
     }
 
     fn store(&self, key: &ObjectKey, body: Bytes, mode: PutMode, lock: Option<ObjectLock>) -> Result<(), Error> {

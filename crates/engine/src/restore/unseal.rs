@@ -75,5 +75,6 @@ fn again(error: &storage::Error) -> storage::Error {
         operation: error.operation.clone(),
         address: error.address.clone(),
         detail: error.detail.clone(),
+        retry_after_seconds: error.retry_after_seconds,
     }
 }

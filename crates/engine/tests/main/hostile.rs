@@ -261,6 +261,13 @@ fn a_restore_that_was_stopped_makes_all_links_and_attributes_in_the_end() {
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
+/// With one thread that walks: directories are listed one after the other.
+fn alone() -> Run {
+    let mut run = run();
+    run.limits.threads = 1;
+    run
+}
+
 /// Backs up a tree in which every file looks changed since the parent snapshot. When the directory `second` has been listed,
 /// and none of its files opened, `change` happens in it.
 #[track_caller]
@@ -276,7 +283,7 @@ fn back_up_changing(change: impl FnOnce(&Path) + Send + 'static) -> (MemoryStore
     let store = stored(tree.path());
     write_all("newer");
     let second = tree.path().join("second");
-    let run = run();
+    let run = alone();
     let hooked = Hooked::new(&store, Calls::ListingRead, &run, NAMES.len() as u64, move || change(&second));
     let outcome = backup(&open(hooked.clone(), clock()), tree.path(), &options(), &run).unwrap();
     hooked.assert_called();
@@ -336,7 +343,7 @@ fn two_files_are_not_made_one_because_a_number_was_used_again() {
     fs::hard_link(tree.path().join("first/file"), tree.path().join("second/file")).unwrap();
     let store = stored(tree.path());
     fs::write(tree.path().join("first/file"), "second").unwrap();
-    let (run, file) = (run(), tree.path().join("second/file"));
+    let (run, file) = (alone(), tree.path().join("second/file"));
     // The name was listed as one of two of a file; when it is opened it is another file.
     let hooked = Hooked::new(&store, Calls::ListingRead, &run, 1, move || {
         fs::remove_file(&file).unwrap();

@@ -4,6 +4,7 @@
 
 mod backup;
 mod bare;
+mod faults;
 mod forget;
 mod golden;
 mod hostile;

@@ -7,4 +7,4 @@ mod legacy;
 mod locks;
 mod random;
 mod scenario;
-mod world;
+pub mod world;

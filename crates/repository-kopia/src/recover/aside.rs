@@ -52,5 +52,6 @@ fn lies(storage: &dyn Storage, key: &ObjectKey) -> Error {
         operation: format!("read {key} back"),
         address: storage.address(),
         detail: "it holds other bytes than were just written".to_owned(),
+        retry_after_seconds: 0,
     }
 }

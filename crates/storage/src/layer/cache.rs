@@ -61,6 +61,7 @@ impl CacheStorage {
             operation: format!("open cache in {}", directory.display()),
             address: address.clone(),
             detail,
+            retry_after_seconds: 0,
         };
         let opened = tokio::task::spawn_blocking(move || Files::open(path, capacity_bytes)).await;
         let files =
@@ -132,6 +133,7 @@ impl CacheStorage {
             operation: format!("get range of {key}"),
             address: self.inner.address(),
             detail: format!("{length_bytes} bytes at {offset} wanted, the object has {size_bytes}"),
+            retry_after_seconds: 0,
         }
     }
 }

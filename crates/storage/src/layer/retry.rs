@@ -15,6 +15,9 @@ use futures::stream::{self, BoxStream, StreamExt};
 
 use crate::{Class, Error, ErrorKind, Object, ObjectKey, ObjectLock, PutMode, Storage};
 
+/// A store that asks for a longer wait is asked again after this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+
 /// How often and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryOptions {
@@ -59,7 +62,9 @@ impl RetryStorage {
         if error.class() != Class::Retry || failed_count >= self.options.attempts_count {
             return Err(error);
         }
-        tokio::time::sleep(self.delay(failed_count)).await;
+        // A store that is busy knows best for how long; but nobody waits for hours unseen.
+        let asked = Duration::from_secs(error.retry_after_seconds.into()).min(RETRY_AFTER_MAX);
+        tokio::time::sleep(self.delay(failed_count).max(asked)).await;
         Ok(())
     }
 

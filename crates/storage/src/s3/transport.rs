@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use opendal::{Buffer, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
@@ -122,6 +122,8 @@ impl HttpTransport for Transport {
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     pub(super) detail: String,
+    /// How long the server asks to be left alone; 0 if it does not say.
+    pub(super) retry_after_seconds: u32,
 }
 
 impl fmt::Display for Failure {
@@ -163,7 +165,7 @@ impl Failure {
         if let Some(source) = error.source() {
             detail = format!("{detail}: {}", chain(source));
         }
-        Self { kind, detail }
+        Self { kind, detail, retry_after_seconds: 0 }
     }
 }
 
@@ -212,7 +214,12 @@ async fn reply_failure(response: Response<HttpBody>) -> Failure {
     if !message.is_empty() {
         detail = format!("{detail}: {message}");
     }
-    Failure { kind: kind_of(status, code), detail }
+    Failure { kind: kind_of(status, code), detail, retry_after_seconds: retry_after(&parts.headers).unwrap_or(0) }
+}
+
+/// In seconds; a date instead is passed over, since clocks differ.
+fn retry_after(headers: &HeaderMap) -> Option<u32> {
+    headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// The text of the first element of this name in a reply.
@@ -279,7 +286,7 @@ async fn whole_listing(response: Response<HttpBody>) -> opendal::Result<Response
 }
 
 fn lie(detail: &str) -> opendal::Error {
-    Failure { kind: ErrorKind::Lies, detail: detail.to_owned() }.into()
+    Failure { kind: ErrorKind::Lies, detail: detail.to_owned(), retry_after_seconds: 0 }.into()
 }
 
 #[cfg(test)]
@@ -313,6 +320,17 @@ mod tests {
         check(301, "PermanentRedirect", ErrorKind::Misconfigured);
         check(400, "AuthorizationHeaderMalformed", ErrorKind::Misconfigured);
         check(501, "NotImplemented", ErrorKind::Misconfigured);
+    }
+
+    #[tokio::test]
+    async fn a_busy_server_says_for_how_long() {
+        for (header, expected) in [("7", 7), ("Fri, 31 Dec 1999 23:59:59 GMT", 0), ("-1", 0)] {
+            let body = HttpBody::new(stream::iter([Ok(Buffer::from("<Code>SlowDown</Code>"))]), None);
+            let response = Response::builder().status(503).header("Retry-After", header).body(body).unwrap();
+            let failure = Failure::of(&reply_failure(response).await.into());
+            assert_eq!(failure.kind, ErrorKind::Unreachable);
+            assert_eq!(failure.retry_after_seconds, expected, "{header}");
+        }
     }
 
     async fn check_page(page: &'static str, passes: bool) {

@@ -47,6 +47,17 @@ async fn retry_hides_every_single_fault() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn retry_waits_as_long_as_the_store_asks_and_no_longer_than_bearable() {
+    for (asked, waited) in [(30, 30), (100_000, 120)] {
+        let fault = Fault::once(0, Moment::Before).asking_for(asked);
+        let store = retry(FaultStore::over(MemoryStore::new(), fault));
+        let start = Instant::now();
+        store.put(&key("xe5"), Bytes::from_static(b"body"), PutMode::IfAbsent).await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), waited);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_waits_longer_each_time_and_ends() {
     let away = FaultStore::over(MemoryStore::new(), Fault::onwards(0, Moment::Before));
     let store = retry(Arc::clone(&away) as Arc<dyn Storage>);

@@ -3,8 +3,8 @@
 use engine::Done;
 use repository_kopia::{CycleKind, Safety, Task};
 
-use super::faults::check;
 use super::world::{World, counts, done};
+use crate::faults::check_cycle;
 
 /// A repository in which every step of a cycle has something to do.
 fn busy() -> World {
@@ -90,11 +90,11 @@ fn short_packs_of_metadata_are_rewritten_in_quick_cycles_and_deleted_a_day_later
 
 #[test]
 fn a_cycle_may_be_cut_anywhere() {
-    check(&busy(), CycleKind::Full, Safety::full());
-    check(&busy(), CycleKind::Quick, Safety::full());
+    check_cycle(&busy(), CycleKind::Full, Safety::full());
+    check_cycle(&busy(), CycleKind::Quick, Safety::full());
 }
 
 #[test]
 fn a_cycle_without_waiting_may_be_cut_anywhere() {
-    check(&busy(), CycleKind::Full, Safety::none());
+    check_cycle(&busy(), CycleKind::Full, Safety::none());
 }

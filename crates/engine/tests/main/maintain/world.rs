@@ -148,7 +148,7 @@ impl World {
     }
 
     /// The owner's repository over another store, as if it had just been opened.
-    fn over(&self, store: Arc<dyn Storage>) -> &Repository {
+    pub fn over(&self, store: Arc<dyn Storage>) -> &Repository {
         *self.switch.0.lock().unwrap() = (Arc::new(self.store.clone()), self.clock.0.clone());
         RUNTIME.block_on(self.shared.refresh()).unwrap();
         self.switch.0.lock().unwrap().0 = store;
