@@ -26,6 +26,8 @@ mod reuse;
 
 mod chunk;
 
+mod holes;
+
 mod hash;
 
 mod seal;

@@ -16,7 +16,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::io::Write;
 
 use futures::{StreamExt as _, stream};
-use repository::{Directory, Entry, EntryKind, HardLink, Special, SpecialKind, Xattr};
+use repository::{Directory, Entry, EntryKind, HardLink, Special, SpecialKind, UnknownSpecial, Xattr};
 use repository_kopia::Repository;
 
 use crate::browse::BrowseError;
@@ -25,7 +25,7 @@ use crate::restore::Linked;
 use crate::restore::fetch::wait;
 use crate::restore::walk::{LOOK_AHEAD, Walk};
 use crate::run::Run;
-use crate::shortfall::{Shortfall, ShortfallKind, Shortfalls};
+use crate::shortfall::{Shortfall, ShortfallKind, Shortfalls, not_known};
 use tar::{Header, Kind};
 
 /// Files up to this length are read ahead, [`LOOK_AHEAD`] at a time, in bytes.
@@ -84,6 +84,12 @@ impl Archive<'_> {
             for special in &side.specials {
                 self.special(&below(&path, &special.name), special)?;
             }
+            for UnknownSpecial { name, kind } in &side.unknown_specials {
+                self.falls_short(ShortfallKind::Special, &below(&path, name), &not_known(kind));
+            }
+            for member in &side.unknown {
+                self.falls_short(ShortfallKind::Attributes, &path, &not_known(member));
+            }
             let (directories, files): (Vec<&Entry>, Vec<&Entry>) =
                 entries.iter().partition(|entry| entry.kind == EntryKind::Directory);
             for entry in directories.into_iter().rev() {
@@ -124,6 +130,9 @@ impl Archive<'_> {
                 // The root of a snapshot of one file may be named by a whole path.
                 let name = entry.raw_name().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                 let path = below(directory, name);
+                for member in entry.side.iter().flat_map(|side| &side.unknown) {
+                    self.falls_short(ShortfallKind::Attributes, &path, &not_known(member));
+                }
                 match self.first_name(entry.hard_link(), &path, || Linked::of_entry(entry)) {
                     Some(first) => links.push((*entry, path, first)),
                     None => files.push((*entry, path)),

@@ -3,6 +3,7 @@
 //! Directories are opened relative to their parents and links are never followed, so what is renamed or replaced meanwhile
 //! cannot lead out of the source.
 
+pub(crate) mod folder;
 pub(crate) mod names;
 
 use std::ffi::CString;
@@ -12,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use folder::Folder;
 use jiff::Timestamp;
 use repository::{DeviceNumber, SpecialKind};
 use repository_kopia::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Policy, Rules, parse_dot_ignore};
@@ -26,8 +28,14 @@ const CACHEDIR_TAG: &str = "CACHEDIR.TAG";
 
 /// Where a directory is opened.
 pub(crate) enum Location {
-    Open(Arc<OwnedFd>),
-    In { parent: Arc<OwnedFd>, name: CString },
+    Open(Arc<Folder>),
+    In { parent: Arc<Folder>, name: CString },
+}
+
+/// A directory that is being worked in, and how it is opened later.
+pub(crate) struct Opened {
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) folder: Arc<Folder>,
 }
 
 /// One listed name.
@@ -91,12 +99,14 @@ pub(crate) fn choose(
 }
 
 /// Opens a directory and lists it, by raw name.
-pub(crate) fn open_and_list(place: Location) -> io::Result<(Arc<OwnedFd>, Vec<Listed>)> {
-    let fd = match place {
-        Location::Open(fd) => fd,
+pub(crate) fn open_and_list(place: Location) -> io::Result<(Opened, Vec<Listed>)> {
+    let (fd, folder) = match place {
+        Location::Open(folder) => (folder.open()?, folder),
         Location::In { parent, name } => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Arc::new(openat(&*parent, name.as_c_str(), flags, Mode::empty())?)
+            let fd = Arc::new(openat(&*parent.open()?, name.as_c_str(), flags, Mode::empty())?);
+            let folder = Folder::child(&parent, name, &fd)?;
+            (fd, folder)
         }
     };
     let mut listed = Vec::new();
@@ -116,7 +126,7 @@ pub(crate) fn open_and_list(place: Location) -> io::Result<(Arc<OwnedFd>, Vec<Li
         listed.push(Listed { raw, name, file_type: FileType::from_raw_mode(stat.st_mode), stat });
     }
     listed.sort_by(|a, b| a.raw.cmp(&b.raw));
-    Ok((fd, listed))
+    Ok((Opened { fd, folder }, listed))
 }
 
 /// The modification time, or the nearest that can be written.

@@ -43,6 +43,11 @@ pub struct Shortfall {
     pub reason: String,
 }
 
+/// What is said of something in a side record that a newer program wrote.
+pub(crate) fn not_known(what: &str) -> String {
+    format!("{what}, which a newer program wrote and this one does not know")
+}
+
 /// All of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shortfalls {

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::{PASSWORD, Place, Ran, describe};
 
 /// Runs a shell script that may mount, with the program as `$P` and the place as working directory.
-fn script(place: &Place, text: &str) -> Ran {
+pub fn script(place: &Place, text: &str) -> Ran {
     let mut command = Command::new("unshare");
     command
         .args(["--map-root-user", "--mount", "sh", "-eu", "-c", text])

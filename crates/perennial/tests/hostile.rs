@@ -2,12 +2,13 @@
 //! cannot say is there again with the next backup.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use serde_json::Value;
 
+use crate::full::script;
 use crate::kopia::Kopia;
 use crate::support::{Place, Ran, describe};
 
@@ -100,6 +101,31 @@ fn kopia_passes_over_what_only_we_can_say() {
     assert_restores(&place, "after-maintenance");
 }
 
+/// A disk image with little in it: kopia reads all of it, this program only what is there, and both store the same.
+#[test]
+fn holes_are_not_read_and_are_holes_again() {
+    let place = Place::created();
+    fs::create_dir(place.path("source")).unwrap();
+    let image = fs::File::create(place.path("source/image")).unwrap();
+    image.set_len(300 << 20).unwrap();
+    for (offset, text) in [(5, "at the beginning"), (100_000_000, "in the middle"), ((300 << 20) - 3, "end")] {
+        std::os::unix::fs::FileExt::write_all_at(&image, text.as_bytes(), offset).unwrap();
+    }
+    let kopia = connected(&place);
+    kopia.run(&["snapshot", "create", &place.text("source"), "--override-source=me@box:/data"]);
+    let restored = |name: &str| {
+        assert_restores(&place, name);
+        let allocated = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(place.path(name).join("image")).unwrap());
+        assert!(allocated * 512 < 1 << 20, "{allocated} blocks");
+    };
+    restored("of-kopia");
+    let options = ["backup", "source", "--as", "me@box:/data", "--read-all", "--json"];
+    let report = place.run(&options).expect(0).json();
+    assert_eq!(report["bytesNew"], 0, "{report}");
+    assert!(report["bytesRead"].as_u64().unwrap() < 1 << 20, "{report}");
+    restored("of-ours");
+}
+
 #[test]
 fn what_kopia_rewrites_is_whole_again_with_the_next_backup() {
     let place = Place::created();
@@ -119,6 +145,75 @@ fn what_kopia_rewrites_is_whole_again_with_the_next_backup() {
     let report = back_up(&place);
     assert_eq!(report["bytesNew"], 0);
     assert_restores(&place, "again");
+}
+
+/// Two directories and a file on each level: whatever is done first, something waits on all of them.
+#[test]
+fn a_tree_may_be_deeper_than_files_may_be_open() {
+    const LEVELS: usize = 300;
+    let place = Place::created();
+    let mut below = place.path("source");
+    fs::create_dir(&below).unwrap();
+    for level in 0..LEVELS {
+        for name in ["a", "z"] {
+            fs::create_dir(below.join(name)).unwrap();
+            fs::write(below.join(name).join("file"), format!("{level} {name}")).unwrap();
+        }
+        below.push(if level % 2 == 0 { "a" } else { "z" });
+    }
+    let limited = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", "ulimit -n 200; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_perennial")])
+            .args(arguments)
+            .env("HOME", place.directory.path())
+            .env("PERENNIAL_STORE", format!("file:{}", place.text("repo")))
+            .env("PERENNIAL_PASSWORD", crate::support::PASSWORD)
+            .current_dir(place.directory.path());
+        Ran::of(&command.output().unwrap()).expect(0)
+    };
+    limited(&["backup", "source", "--as", "me@box:/data"]);
+    limited(&["diff", "latest", "./source", "--read-all"]);
+    limited(&["restore", "latest", "out"]);
+    assert_eq!(describe(&place.path("out")), describe(&place.path("source")));
+    limited(&["restore", "latest", "out", "--delete"]);
+}
+
+/// Neither attributes nor names shared between file systems: what is there is whole, and what is missing is named.
+#[test]
+fn a_target_that_can_hold_less_gets_the_data_and_the_rest_is_named() {
+    let place = Place::created();
+    let source = place.path("source");
+    fs::create_dir_all(source.join("elsewhere")).unwrap();
+    fs::write(source.join("file"), crate::support::noise(100_000)).unwrap();
+    symlink("file", source.join("link")).unwrap();
+    for name in ["file", "link"] {
+        fs::hard_link(source.join(name), source.join("elsewhere").join(name)).unwrap();
+    }
+    for name in ["", "file"] {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(source.join(name), "user.ours", b"1", flags).unwrap();
+    }
+    back_up(&place);
+    fs::create_dir(place.path("out")).unwrap();
+    let ran = script(
+        &place,
+        r#"
+        mount -t ramfs none out
+        mkdir out/elsewhere
+        mount -t ramfs none out/elsewhere
+        code=0
+        $P restore latest out --source me@box:/data --json || code=$?
+        echo "code $code" >&2
+        cmp out/file source/file
+        cmp out/elsewhere/file source/file
+        test "$(readlink out/elsewhere/link)" = file
+        test "$(stat -c %y out/elsewhere/file)" = "$(stat -c %y source/file)"
+        "#,
+    );
+    let ran = ran.expect(0);
+    assert_eq!(ran.stderr.trim(), "code 3");
+    assert_eq!(ran.json()["shortfallKinds"], serde_json::json!({"attributes": 3, "hardLink": 2}), "{ran:?}");
 }
 
 /// `nobody`, on most systems.

@@ -276,6 +276,8 @@ fn read_mode(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use repository::{DirectorySide, UnknownSpecial};
+
     use super::{Mode, is_default, read, read_mode, write};
     use crate::object::ObjectId;
 
@@ -305,6 +307,26 @@ mod tests {
         assert_eq!(listing.side.specials[1].name, b"pipe\xff");
         let written = write(&listing.entries, &listing.summary.unwrap(), &listing.side);
         assert_eq!(String::from_utf8(written).unwrap(), BEYOND);
+    }
+
+    #[test]
+    fn what_a_newer_program_wrote_beside_is_passed_over_and_named() {
+        let object: ObjectId = "kaabb".parse().unwrap();
+        let newer = BEYOND
+            .replace(
+                "\"link\":{\"ino\":7,\"fs\":2}",
+                "\"link\":{\"ino\":7,\"fs\":2,\"on\":1},\"flags\":[\"immutable\"]",
+            )
+            .replace("\"type\":\"block\",\"major\":8,\"minor\":0", "\"type\":\"door\",\"leads\":\"out\"")
+            .replace("\"special\":[", "\"quota\":{\"bytes\":1},\"special\":[");
+        let (known, listing) = (read(&object, BEYOND.as_bytes()).unwrap(), read(&object, newer.as_bytes()).unwrap());
+        let mut entry = listing.entries[0].clone();
+        let unknown = std::mem::take(&mut entry.side.as_mut().unwrap().unknown);
+        assert_eq!((unknown.as_slice(), &entry), (&["flags".to_owned()][..], &known.entries[0]));
+        let DirectorySide { xattrs, specials, unknown_specials, unknown } = listing.side;
+        assert_eq!((&xattrs, &specials[..]), (&known.side.xattrs, &known.side.specials[1..]));
+        let door = UnknownSpecial { name: b"disk".to_vec(), kind: "door".to_owned() };
+        assert_eq!((unknown_specials, unknown), (vec![door], vec!["quota".to_owned()]));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use repository::{DeviceNumber, DirectorySide, HardLink, Side, Special, SpecialKind, Xattr};
+use repository::{DeviceNumber, DirectorySide, HardLink, Side, Special, SpecialKind, UnknownSpecial, Xattr};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::directory::check_name;
@@ -16,6 +17,12 @@ use crate::json::{Base64Bytes, is_default};
 
 /// Before the base64 of an attribute's name that is not UTF-8. No namespace of attributes begins so.
 const ENCODED_NAME: &str = "base64:";
+
+/// Kinds of special entries.
+const FIFO: &str = "fifo";
+const SOCKET: &str = "socket";
+const CHARACTER_DEVICE: &str = "char";
+const BLOCK_DEVICE: &str = "block";
 
 /// Values by the attributes' names.
 type XattrsJson = BTreeMap<String, Base64Bytes>;
@@ -30,7 +37,12 @@ pub(crate) struct EntrySideJson {
     xattrs: XattrsJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<LinkJson>,
+    #[serde(flatten, skip_serializing)]
+    unknown: UnknownJson,
 }
+
+/// Members that a newer program wrote.
+type UnknownJson = BTreeMap<String, IgnoredAny>;
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct LinkJson {
@@ -47,6 +59,8 @@ pub(crate) struct DirectorySideJson {
     xattrs: XattrsJson,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     special: Vec<SpecialJson>,
+    #[serde(flatten, skip_serializing)]
+    unknown: UnknownJson,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -57,7 +71,7 @@ struct SpecialJson {
     #[serde(default, skip_serializing_if = "Base64Bytes::is_empty")]
     raw: Base64Bytes,
     #[serde(rename = "type")]
-    kind: KindJson,
+    kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     major: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,20 +89,12 @@ struct SpecialJson {
     link: Option<LinkJson>,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum KindJson {
-    Fifo,
-    Socket,
-    Char,
-    Block,
-}
-
 pub(crate) fn entry_to_json(side: &Side) -> EntrySideJson {
     EntrySideJson {
         name: Base64Bytes(side.raw_name.clone().unwrap_or_default()),
         xattrs: xattrs_to_json(&side.xattrs),
         link: side.hard_link.map(LinkJson::from),
+        unknown: UnknownJson::new(),
     }
 }
 
@@ -98,7 +104,12 @@ pub(crate) fn entry_from_json(json: EntrySideJson) -> Result<Option<Box<Side>>, 
     if let Some(name) = &raw_name {
         check_name(name)?;
     }
-    let side = Side { raw_name, xattrs: xattrs_from_json(json.xattrs)?, hard_link: json.link.map(HardLink::from) };
+    let side = Side {
+        raw_name,
+        xattrs: xattrs_from_json(json.xattrs)?,
+        hard_link: json.link.map(HardLink::from),
+        unknown: json.unknown.into_keys().collect(),
+    };
     Ok((!side.is_empty()).then(|| Box::new(side)))
 }
 
@@ -108,26 +119,36 @@ pub(crate) fn directory_to_json(side: &DirectorySide) -> Option<DirectorySideJso
         return None;
     }
     let special = side.specials.iter().map(special_to_json).collect();
-    Some(DirectorySideJson { xattrs: xattrs_to_json(&side.xattrs), special })
+    Some(DirectorySideJson { xattrs: xattrs_to_json(&side.xattrs), special, unknown: UnknownJson::new() })
 }
 
 pub(crate) fn directory_from_json(json: DirectorySideJson) -> Result<DirectorySide, String> {
-    let specials = json.special.into_iter().map(special_from_json).collect::<Result<_, _>>()?;
-    Ok(DirectorySide { xattrs: xattrs_from_json(json.xattrs)?, specials })
+    let mut side = DirectorySide {
+        xattrs: xattrs_from_json(json.xattrs)?,
+        unknown: json.unknown.into_keys().collect(),
+        ..DirectorySide::default()
+    };
+    for special in json.special {
+        match special_from_json(special)? {
+            Ok(special) => side.specials.push(special),
+            Err(unknown) => side.unknown_specials.push(unknown),
+        }
+    }
+    Ok(side)
 }
 
 fn special_to_json(special: &Special) -> SpecialJson {
     let (kind, device) = match special.kind {
-        SpecialKind::Fifo => (KindJson::Fifo, None),
-        SpecialKind::Socket => (KindJson::Socket, None),
-        SpecialKind::CharacterDevice(number) => (KindJson::Char, Some(number)),
-        SpecialKind::BlockDevice(number) => (KindJson::Block, Some(number)),
+        SpecialKind::Fifo => (FIFO, None),
+        SpecialKind::Socket => (SOCKET, None),
+        SpecialKind::CharacterDevice(number) => (CHARACTER_DEVICE, Some(number)),
+        SpecialKind::BlockDevice(number) => (BLOCK_DEVICE, Some(number)),
     };
     let is_text = std::str::from_utf8(&special.name).is_ok();
     SpecialJson {
         name: String::from_utf8_lossy(&special.name).into_owned(),
         raw: Base64Bytes(if is_text { Vec::new() } else { special.name.clone() }),
-        kind,
+        kind: kind.to_owned(),
         major: device.map(|number| number.major),
         minor: device.map(|number| number.minor),
         mode: format!("0{:o}", special.mode),
@@ -139,21 +160,23 @@ fn special_to_json(special: &Special) -> SpecialJson {
     }
 }
 
-fn special_from_json(json: SpecialJson) -> Result<Special, String> {
+/// The inner error is for a kind that is not known.
+fn special_from_json(json: SpecialJson) -> Result<Result<Special, UnknownSpecial>, String> {
     let name = if json.raw.is_empty() { json.name.into_bytes() } else { json.raw.0 };
     check_name(&name)?;
     let device = || match (json.major, json.minor) {
         (Some(major), Some(minor)) => Ok(DeviceNumber { major, minor }),
         _ => Err(format!("device {:?} has no number", String::from_utf8_lossy(&name))),
     };
-    let kind = match json.kind {
-        KindJson::Fifo => SpecialKind::Fifo,
-        KindJson::Socket => SpecialKind::Socket,
-        KindJson::Char => SpecialKind::CharacterDevice(device()?),
-        KindJson::Block => SpecialKind::BlockDevice(device()?),
+    let kind = match json.kind.as_str() {
+        FIFO => SpecialKind::Fifo,
+        SOCKET => SpecialKind::Socket,
+        CHARACTER_DEVICE => SpecialKind::CharacterDevice(device()?),
+        BLOCK_DEVICE => SpecialKind::BlockDevice(device()?),
+        _ => return Ok(Err(UnknownSpecial { name, kind: json.kind })),
     };
     let mode = u32::from_str_radix(&json.mode, 8).map_err(|_| format!("{:?} is no mode", json.mode))?;
-    Ok(Special {
+    Ok(Ok(Special {
         kind,
         name,
         mode: mode & 0o7777,
@@ -162,7 +185,7 @@ fn special_from_json(json: SpecialJson) -> Result<Special, String> {
         mtime: json.mtime,
         xattrs: xattrs_from_json(json.xattrs)?,
         hard_link: json.link.map(HardLink::from),
-    })
+    }))
 }
 
 fn xattrs_to_json(xattrs: &[Xattr]) -> XattrsJson {

@@ -12,5 +12,5 @@ mod snapshot;
 pub use clock::{Clock, SystemClock};
 pub use content::{ContentId, ContentIdError, HASH_BYTES_MAX, PackId};
 pub use entry::{DataId, Directory, Entry, EntryKind, FailedEntry, Summary};
-pub use side::{DeviceNumber, DirectorySide, HardLink, Side, Special, SpecialKind, Xattr};
+pub use side::{DeviceNumber, DirectorySide, HardLink, Side, Special, SpecialKind, UnknownSpecial, Xattr};
 pub use snapshot::{Identity, IdentityError, Snapshot, SnapshotId, Stats};

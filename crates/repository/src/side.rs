@@ -9,6 +9,8 @@ pub struct Side {
     pub xattrs: Vec<Xattr>,
     /// Entries with the same one are names of one file.
     pub hard_link: Option<HardLink>,
+    /// Names of members that a newer program wrote and this one does not know.
+    pub unknown: Vec<String>,
 }
 
 impl Side {
@@ -86,4 +88,17 @@ pub struct DirectorySide {
     pub xattrs: Vec<Xattr>,
     /// Its special entries by name.
     pub specials: Vec<Special>,
+    /// Special entries of kinds that this program does not know: what a newer one wrote.
+    pub unknown_specials: Vec<UnknownSpecial>,
+    /// Names of members that it does not know either.
+    pub unknown: Vec<String>,
+}
+
+/// A special entry that only a newer program can make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownSpecial {
+    /// The name's bytes.
+    pub name: Vec<u8>,
+    /// What it is said to be.
+    pub kind: String,
 }

@@ -7,7 +7,7 @@
 //! is copied at a cut.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,11 @@ use repository_kopia::ObjectId;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 
 use super::BackupError;
+use super::holes::HoleReader;
 use super::tree::{DirectoryNumber, Finished};
 use crate::lane::{Receiver, Sender, Stopped};
 use crate::limits::SEGMENT_BYTES;
+use crate::listing::folder::Folder;
 use crate::meter::Counter;
 use crate::pool::{Buffer, Pool, Turns};
 use crate::run::Run;
@@ -31,7 +33,7 @@ use crate::run::Run;
 pub(super) struct FileJob {
     pub(super) directory: DirectoryNumber,
     /// The directory it is opened in.
-    pub(super) parent: Arc<OwnedFd>,
+    pub(super) parent: Arc<Folder>,
     /// Its raw name there.
     pub(super) name: std::ffi::CString,
     /// Path relative to the root, for messages.
@@ -371,14 +373,11 @@ impl Reader<'_> {
         }
         let ReadJob { file: job, part } = read_job;
         let is_whole = part.is_none();
-        let opened = openat(
-            &*job.parent,
-            job.name.as_c_str(),
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |parent: Arc<OwnedFd>| Ok(openat(&*parent, job.name.as_c_str(), flags, Mode::empty())?);
+        let opened = job.parent.open().and_then(open);
         let small_below = SEGMENT_BYTES.min(self.splitter.min_piece_bytes()) as u64;
-        let read = match opened.map_err(io::Error::from).and_then(still_a_file) {
+        let read = match opened.and_then(still_a_file) {
             Ok(file) if is_whole && job.draft.size_bytes < small_below => {
                 self.small(read_job, file.into(), small_below)?
             }
@@ -431,7 +430,7 @@ impl Reader<'_> {
     }
 
     /// Reads and cuts a file of any size, or one part of it. The inner result is the file's, the outer one the run's.
-    fn large(&mut self, job: &ReadJob, mut file: File) -> Result<io::Result<()>, BackupError> {
+    fn large(&mut self, job: &ReadJob, file: File) -> Result<io::Result<()>, BackupError> {
         // Whoever waits for a turn keeps no memory from the one who has it.
         self.filling.send()?;
         let _turn = self.large_files.take();
@@ -439,11 +438,7 @@ impl Reader<'_> {
         let mut splitter = Splitter::new(self.splitter);
         let part_bytes = job.part.as_ref().map_or(u64::MAX, |part| part.whole.part_bytes);
         let (start, is_last) = job.part.as_ref().map_or((0, true), |part| (part.start(), part.is_last()));
-        if start > 0
-            && let Err(error) = file.seek(SeekFrom::Start(start))
-        {
-            return Ok(Err(error));
-        }
+        let mut file = HoleReader::new(file, start);
         let mut part_left = part_bytes;
         // Of the piece that has not ended.
         let mut piece_is_empty = true;
@@ -458,11 +453,11 @@ impl Reader<'_> {
             let wanted = (self.filling.room_bytes() as u64).min(part_left);
             let buffer = self.filling.buffer();
             let mut from = buffer.len();
-            let read = match (&mut file).take(wanted).read_to_end(buffer) {
-                Ok(read) => read as u64,
+            let (read, from_disk) = match file.read(wanted, buffer) {
+                Ok(read) => read,
                 Err(error) => return Ok(Err(error)),
             };
-            self.run.meter.add(Counter::BytesRead, read);
+            self.run.meter.add(Counter::BytesRead, from_disk);
             part_left -= read;
             piece_is_empty &= read == 0;
             while let Some(cut) = splitter.next_cut(&self.filling.buffer()[from..]) {

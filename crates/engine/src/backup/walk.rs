@@ -25,7 +25,8 @@ use super::reuse::{Earlier, Parent};
 use super::side::{FileSystems, Found, SideReader};
 use super::tree::{DirectoryNumber, Finished};
 use crate::lane::{Frontier, Sender, Stopped};
-use crate::listing::{self, BadRules, Chosen, Listed, Location, MTIME_SECONDS, join, mtime, names};
+use crate::listing::folder::Folder;
+use crate::listing::{self, BadRules, Chosen, Listed, Location, MTIME_SECONDS, Opened, join, mtime, names};
 use crate::meter::Counter;
 use crate::run::Run;
 use crate::shortfall::{Shortfall, ShortfallKind};
@@ -38,7 +39,7 @@ const UNCHANGED_TOLD_AT_ONCE: usize = 32;
 pub(super) struct Source {
     path: PathBuf,
     /// The root directory, or the directory of the single file.
-    directory: Arc<OwnedFd>,
+    directory: Arc<Folder>,
     draft: Entry,
     stat: Stat,
     /// Raw name of the single file in its directory.
@@ -77,7 +78,7 @@ impl Source {
             Rules::root(&policy.files.ignore).map_err(|source| BackupError::Ignore { path: "/".to_owned(), source })?;
         Ok(Self {
             path: path.to_owned(),
-            directory: Arc::new(fd),
+            directory: Folder::root(fd),
             draft: draft(name, kind, &stat),
             stat,
             single_file,
@@ -158,6 +159,7 @@ pub(super) struct Pending {
 struct Here<'a> {
     number: DirectoryNumber,
     fd: Arc<OwnedFd>,
+    folder: Arc<Folder>,
     path: &'a str,
     policy: &'a Arc<Policy>,
     rules: Rules,
@@ -190,16 +192,19 @@ impl Walk<'_> {
     }
 
     fn single_file(&mut self, raw: CString, roots: &[Entry]) -> Result<Vec<Pending>, BackupError> {
-        let directory = self.source.directory.clone();
+        let failed = |source: io::Error| BackupError::Source { path: self.source.path.clone(), source };
+        let folder = self.source.directory.clone();
+        let fd = folder.open().map_err(failed)?;
         let (stat, draft) = (&self.source.stat, self.source.draft.clone());
         let raw_name = (raw.as_bytes() != draft.name.as_bytes()).then(|| raw.as_bytes().to_vec());
-        let found = self.found(Place::In(directory.as_fd(), &raw), stat, "", &draft.name)?;
+        let found = self.found(Place::In(fd.as_fd(), &raw), stat, "", &draft.name)?;
         let side = side(raw_name, found, self.side.hard_link(stat));
         let draft = Entry { side, ..draft };
         let number = self.announce(None, draft.clone(), DirectorySide::default(), 1, &self.source.policy)?;
         let mut here = Here {
             number,
-            fd: self.source.directory.clone(),
+            fd,
+            folder,
             path: "",
             policy: &self.source.policy,
             rules: self.source.rules.clone(),
@@ -255,7 +260,7 @@ impl Walk<'_> {
         }
         let Pending { place, path, parent, draft, policy, rules, earlier, stat } = pending;
         let policy = self.source.policies_below.get(&path).cloned().unwrap_or(policy);
-        let (fd, listed) = match listing::open_and_list(place) {
+        let (Opened { fd, folder }, listed) = match listing::open_and_list(place) {
             Ok(listed) => listed,
             Err(source) => {
                 let Some(parent) = parent else {
@@ -280,10 +285,12 @@ impl Walk<'_> {
         let side = DirectorySide {
             xattrs: self.found(Place::Open(fd.as_fd()), &stat, &path, ".")?,
             specials: self.specials(&fd, &path, specials)?,
+            ..DirectorySide::default()
         };
         let number = self.announce(parent, draft, side, entries.len(), &policy)?;
         let earlier = Earlier::read(self.session.repository(), &earlier, self.run)?;
-        let mut here = Here { number, fd, path: &path, policy: &policy, rules, earlier, unchanged: Vec::new() };
+        let (path, policy) = (path.as_str(), &policy);
+        let mut here = Here { number, fd, folder, path, policy, rules, earlier, unchanged: Vec::new() };
         let mut below = Vec::new();
         for entry in entries {
             below.extend(self.entry(&mut here, entry)?);
@@ -322,7 +329,7 @@ impl Walk<'_> {
         let Listed { raw, name, stat, file_type } = listed;
         if file_type == FileType::Directory {
             return Ok(Some(Pending {
-                place: Location::In { parent: here.fd.clone(), name: raw.clone() },
+                place: Location::In { parent: here.folder.clone(), name: raw.clone() },
                 path: join(here.path, &name),
                 parent: Some(here.number),
                 earlier: here.earlier.named(raw.as_bytes()).cloned().collect(),
@@ -375,7 +382,7 @@ impl Walk<'_> {
         }
         let job = FileJob {
             directory: here.number,
-            parent: here.fd.clone(),
+            parent: here.folder.clone(),
             name: raw,
             path: join(here.path, &draft.name),
             compression: here.policy.compression.for_file(&draft.name, draft.size_bytes),
@@ -396,5 +403,5 @@ impl Here<'_> {
 /// Nothing when there is nothing to say.
 fn side(raw_name: Option<Vec<u8>>, xattrs: Vec<Xattr>, hard_link: Option<HardLink>) -> Option<Box<Side>> {
     let is_empty = raw_name.is_none() && xattrs.is_empty() && hard_link.is_none();
-    (!is_empty).then(|| Box::new(Side { raw_name, xattrs, hard_link }))
+    (!is_empty).then(|| Box::new(Side { raw_name, xattrs, hard_link, unknown: Vec::new() }))
 }

@@ -21,7 +21,8 @@ use super::node::{Node, NodeKind};
 use super::{Data, Inside, Item, Listing};
 use crate::backup::side::{FileSystems, SideReader};
 use crate::browse::BrowseError;
-use crate::listing::{self, BadRules, Chosen, Listed, Location, join, mtime, names};
+use crate::listing::folder::Folder;
+use crate::listing::{self, BadRules, Chosen, Listed, Location, Opened, join, mtime, names};
 use crate::meter::Counter;
 use crate::restore::fetch::wait;
 use crate::run::Run;
@@ -55,7 +56,7 @@ pub(super) struct Disk<'a> {
 
 /// Something on disk, and how it is opened.
 pub(super) struct Found {
-    parent: Arc<OwnedFd>,
+    parent: Arc<Folder>,
     name: CString,
     /// Of a directory.
     below: Option<Box<Below>>,
@@ -108,7 +109,9 @@ impl<'a> Disk<'a> {
         };
         let file_type = FileType::from_raw_mode(stat.st_mode);
         let root = Listed { name: names::as_text(name.as_bytes()), raw: name, stat, file_type };
-        let item = disk.item(&Arc::new(parent), root, place.inside, &policy, &rules);
+        let folder = Folder::root(parent);
+        let fd = folder.open().map_err(failed)?;
+        let item = disk.item(&Opened { fd, folder }, root, place.inside, &policy, &rules);
         let item = item.ok_or_else(|| failed(io::Error::other("a kind of file that is not known")))?;
         Ok((disk, item))
     }
@@ -116,7 +119,7 @@ impl<'a> Disk<'a> {
     /// Nothing for what no backup can hold.
     fn item(
         &mut self,
-        parent: &Arc<OwnedFd>,
+        parent: &Opened,
         listed: Listed,
         path: &str,
         policy: &Arc<Policy>,
@@ -132,7 +135,7 @@ impl<'a> Disk<'a> {
         // A directory's are read when it is listed.
         let xattrs = match kind {
             NodeKind::Directory => Vec::new(),
-            _ => self.xattrs(Place::In(parent.as_fd(), &raw), &stat),
+            _ => self.xattrs(Place::In(parent.fd.as_fd(), &raw), &stat),
         };
         let has_size = matches!(kind, NodeKind::File | NodeKind::Symlink);
         let node = Node {
@@ -148,7 +151,7 @@ impl<'a> Disk<'a> {
             let policy = self.policies_below.get(path).unwrap_or(policy).clone();
             Box::new(Below { path: path.to_owned(), policy, rules: rules.clone(), stat })
         });
-        Some(Item { node, data: Data::Found(Found { parent: parent.clone(), name: raw, below }) })
+        Some(Item { node, data: Data::Found(Found { parent: parent.folder.clone(), name: raw, below }) })
     }
 
     fn xattrs(&mut self, place: Place<'_>, stat: &Stat) -> Vec<Xattr> {
@@ -161,19 +164,19 @@ impl<'a> Disk<'a> {
             return Ok(Ok(Listing::default()));
         };
         let place = Location::In { parent: found.parent.clone(), name: found.name.clone() };
-        let (fd, listed) = match listing::open_and_list(place) {
+        let (opened, listed) = match listing::open_and_list(place) {
             Ok(listed) => listed,
             Err(error) => return Ok(Err(error)),
         };
         let Chosen { entries, specials, rules } =
-            listing::choose(&fd, listed, path, policy, rules.clone(), stat.st_dev)
+            listing::choose(&opened.fd, listed, path, policy, rules.clone(), stat.st_dev)
                 .map_err(|BadRules { path, source }| BrowseError::Ignore { path, source })?;
         self.side.begin_directory(false);
-        let xattrs = self.xattrs(Place::Open(fd.as_fd()), stat);
+        let xattrs = self.xattrs(Place::Open(opened.fd.as_fd()), stat);
         let mut inside = Inside::new();
         for listed in entries.into_iter().chain(specials) {
             let (raw, name) = (listed.raw.as_bytes().to_vec(), listed.name.clone());
-            if let Some(item) = self.item(&fd, listed, &join(path, &name), policy, &rules) {
+            if let Some(item) = self.item(&opened, listed, &join(path, &name), policy, &rules) {
                 inside.insert(raw, (name, item));
             }
         }
@@ -194,18 +197,20 @@ impl<'a> Disk<'a> {
             return Ok(Ok(true));
         }
         if node.kind == NodeKind::Symlink {
-            return match readlinkat(&*found.parent, found.name.as_c_str(), Vec::new()) {
+            let read = |parent: Arc<OwnedFd>| Ok(readlinkat(&*parent, found.name.as_c_str(), Vec::new())?);
+            return match found.parent.open().and_then(read) {
                 Ok(target) => self.compare(path, data, node.size_bytes, &mut target.as_bytes()),
-                Err(errno) => Ok(Err(errno.into())),
+                Err(error) => Ok(Err(error)),
             };
         }
         if node.size_bytes == 0 || (stored.mtime == node.mtime && !self.read_all) {
             return Ok(Ok(false));
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match openat(&*found.parent, found.name.as_c_str(), flags, Mode::empty()) {
+        let open = |parent: Arc<OwnedFd>| Ok(openat(&*parent, found.name.as_c_str(), flags, Mode::empty())?);
+        match found.parent.open().and_then(open) {
             Ok(file) => self.compare(path, data, node.size_bytes, &mut File::from(file)),
-            Err(errno) => Ok(Err(errno.into())),
+            Err(error) => Ok(Err(error)),
         }
     }
 

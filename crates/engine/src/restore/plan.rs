@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
-use repository::{Directory, Entry, EntryKind, HardLink, Special};
+use repository::{Directory, DirectorySide, Entry, EntryKind, HardLink, Special, UnknownSpecial};
 use repository_kopia::{ContentError, IndexView, ObjectId, Piece, ReadError};
 use rustix::io::Errno;
 use storage::Class;
@@ -25,7 +25,7 @@ use super::target::{self, Folder};
 use super::walk::{LOOK_AHEAD, Walk};
 use super::write::{FileTask, Place, Writer};
 use crate::meter::Counter;
-use crate::shortfall::ShortfallKind;
+use crate::shortfall::{ShortfallKind, not_known};
 
 /// At the root of a file system, and not the user's.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -103,7 +103,7 @@ impl<'a> Planner<'a> {
         let _ = folder.xattrs.set(listing.side.xattrs.clone());
         let entries = last_of_each_name(&listing);
         if folder.existed && self.context.delete_extra {
-            self.delete_extras(folder, &entries, &listing.side.specials)?;
+            self.delete_extras(folder, &entries, &listing.side)?;
         }
         let is_old_note = |entry: &&Entry| folder.is_root() && entry.name == STATE_FILE;
         let (directories, files): (Vec<&Entry>, Vec<&Entry>) = entries
@@ -125,6 +125,12 @@ impl<'a> Planner<'a> {
         }
         for special in &listing.side.specials {
             self.special(folder, special)?;
+        }
+        for UnknownSpecial { name, kind } in &listing.side.unknown_specials {
+            self.context.falls_short(ShortfallKind::Special, folder, name, not_known(kind), false);
+        }
+        for member in &listing.side.unknown {
+            self.context.falls_short(ShortfallKind::Attributes, folder, b"", not_known(member), false);
         }
         self.files(folder, &files)
     }
@@ -179,9 +185,10 @@ impl<'a> Planner<'a> {
         target::make_directory(&*handle, name)
     }
 
-    fn delete_extras(&mut self, folder: &Folder, entries: &[&Entry], specials: &[Special]) -> Result<(), RestoreError> {
+    fn delete_extras(&mut self, folder: &Folder, entries: &[&Entry], side: &DirectorySide) -> Result<(), RestoreError> {
         let mut known: HashSet<&[u8]> = entries.iter().map(|entry| entry.raw_name()).collect();
-        known.extend(specials.iter().map(|special| special.name.as_slice()));
+        known.extend(side.specials.iter().map(|special| special.name.as_slice()));
+        known.extend(side.unknown_specials.iter().map(|special| special.name.as_slice()));
         if folder.is_root() {
             known.extend([LOST_AND_FOUND.as_bytes(), STATE_FILE.as_bytes()]);
         }
@@ -208,6 +215,10 @@ impl<'a> Planner<'a> {
         for entry in entries {
             if self.context.run.cancel.is_cancelled() {
                 return Err(RestoreError::Interrupted);
+            }
+            for member in entry.side.iter().flat_map(|side| &side.unknown) {
+                let reason = not_known(member);
+                self.context.falls_short(ShortfallKind::Attributes, folder, entry.raw_name(), reason, false);
             }
             let met = self.meet(entry.hard_link(), folder, entry.raw_name(), || Linked::of_entry(entry));
             let Some(waiting) = met else { continue };

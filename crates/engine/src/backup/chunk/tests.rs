@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{BackupError, Chunk, FileJob, Finished, Memory, ReadJob, WholeFile, run};
 use crate::lane;
 use crate::limits::{Limits, SEGMENT_BYTES};
+use crate::listing::folder::Folder;
 use crate::meter::{Counter, Meter};
 use crate::run::{Cancel, Run};
 
@@ -65,7 +67,7 @@ fn job(directory: &Path, name: &str, size_bytes: u64, parts_bytes: Option<u64>) 
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     FileJob {
         directory: 0,
-        parent: Arc::new(rustix::fs::open(directory, flags, Mode::empty()).unwrap()),
+        parent: Folder::root(rustix::fs::open(directory, flags, Mode::empty()).unwrap()),
         name: std::ffi::CString::new(name).unwrap(),
         path: name.to_owned(),
         draft: Entry {
@@ -87,7 +89,16 @@ fn job(directory: &Path, name: &str, size_bytes: u64, parts_bytes: Option<u64>) 
 }
 
 /// What two readers with little memory make of files: the pieces by file. Whoever takes them keeps none for long.
+#[track_caller]
 fn read(directory: &Path, jobs: Vec<FileJob>, splitter: Algorithm) -> BTreeMap<String, Vec<Vec<u8>>> {
+    let total: u64 = jobs.iter().map(|job| fs::metadata(directory.join(&job.path)).unwrap().len()).sum();
+    let (found, bytes_read) = read_and_count(jobs, splitter);
+    assert_eq!(bytes_read, total);
+    found
+}
+
+/// The same, and how many bytes came from the disk.
+fn read_and_count(jobs: Vec<FileJob>, splitter: Algorithm) -> (BTreeMap<String, Vec<Vec<u8>>>, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let run_of = Run {
         runtime: runtime.handle().clone(),
@@ -95,7 +106,6 @@ fn read(directory: &Path, jobs: Vec<FileJob>, splitter: Algorithm) -> BTreeMap<S
         meter: Arc::new(Meter::new()),
         cancel: Cancel::new(),
     };
-    let total: u64 = jobs.iter().map(|job| fs::metadata(directory.join(&job.path)).unwrap().len()).sum();
     let memory = Memory::new(0, 2, splitter);
     let mut found: BTreeMap<String, BTreeMap<(usize, usize), Vec<u8>>> = BTreeMap::new();
     let mut parts: Vec<ReadJob> = Vec::new();
@@ -129,8 +139,29 @@ fn read(directory: &Path, jobs: Vec<FileJob>, splitter: Algorithm) -> BTreeMap<S
         Ok(())
     });
     done.unwrap();
-    assert_eq!(run_of.meter.get(Counter::BytesRead), total);
-    found.into_iter().map(|(name, pieces)| (name, pieces.into_values().collect())).collect()
+    let bytes_read = run_of.meter.get(Counter::BytesRead);
+    (found.into_iter().map(|(name, pieces)| (name, pieces.into_values().collect())).collect(), bytes_read)
+}
+
+#[test]
+fn sparse_files_are_cut_as_if_their_holes_were_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sparse");
+    let file = fs::File::create(&path).unwrap();
+    let segment = SEGMENT_BYTES as u64;
+    file.set_len(40 * segment + 5).unwrap();
+    for (offset, length) in [(segment - 9000, 20_000), (7 * segment, 3), (20 * segment - 1, SEGMENT_BYTES + 2)] {
+        file.write_all_at(&bytes(length as u64, length), offset).unwrap();
+    }
+    let whole = fs::read(&path).unwrap();
+    for splitter in [Algorithm::Buzhash { average_bytes: 1 << 17 }, Algorithm::Fixed { bytes: 3_000_000 }] {
+        for parts_bytes in [None, Some(3 * segment - 5)] {
+            let job = job(directory.path(), "sparse", whole.len() as u64, parts_bytes);
+            let (found, bytes_read) = read_and_count(vec![job], splitter);
+            assert!(found["sparse"] == pieces(&whole, splitter, parts_bytes), "{splitter:?} {parts_bytes:?}");
+            assert!(bytes_read < 2 * segment, "{bytes_read}");
+        }
+    }
 }
 
 #[test]
