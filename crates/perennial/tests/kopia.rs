@@ -66,6 +66,73 @@ pub fn without_times(described: &str) -> Vec<String> {
     described.lines().filter(|line| !line.starts_with(". directory")).map(untimed).collect()
 }
 
+/// What kopia keeps of a described tree: neither extended attributes nor which names are one file, no special files, and names
+/// with U+FFFD for each byte that is not UTF-8.
+pub fn as_kopia_keeps(described: &str) -> String {
+    let mut lines: Vec<(Vec<u8>, String)> = described.lines().filter_map(line_as_kopia_keeps).collect();
+    lines.sort();
+    lines.into_iter().map(|(path, rest)| format!("{} {rest}\n", path.escape_ascii())).collect()
+}
+
+fn line_as_kopia_keeps(line: &str) -> Option<(Vec<u8>, String)> {
+    let is_time = |at: &usize| {
+        let digits = line[at + 2..].split(')').next().unwrap_or_default();
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let owner = line[..*at].rsplit(' ').next().and_then(|owner| owner.split_once(':'));
+        is_number(digits) && owner.is_some_and(|(uid, gid)| is_number(uid) && is_number(gid))
+    };
+    let time = line.match_indices(" (").map(|(at, _)| at).find(is_time).unwrap();
+    let (before, after) = line.split_at(time);
+    let mut fields = before.rsplitn(4, ' ');
+    let (owner, mode, kind) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
+    let words = match kind {
+        "directory" => 2,
+        "file" => 5,
+        "link" => usize::MAX,
+        _ => return None,
+    };
+    let kept = after.split(' ').take(words).collect::<Vec<_>>().join(" ");
+    Some((replaced(&unescaped(fields.next().unwrap())), format!("{kind} {mode} {owner}{kept}")))
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, length) = match (first, after) {
+            (b'\\', [b'x', digits @ ..]) => {
+                (u8::from_str_radix(std::str::from_utf8(&digits[..2]).unwrap(), 16).unwrap(), 4)
+            }
+            (b'\\', [b'n', ..]) => (b'\n', 2),
+            (b'\\', [b't', ..]) => (b'\t', 2),
+            (b'\\', [b'r', ..]) => (b'\r', 2),
+            (b'\\', [literal, ..]) => (*literal, 2),
+            _ => (*first, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    bytes
+}
+
+fn replaced(name: &[u8]) -> Vec<u8> {
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text.into_bytes()
+}
+
+#[test]
+fn what_kopia_keeps_is_known() {
+    let described = "caf\\xe9 1 file 644 0:0 (-1) 3 bytes ab user.a=01 same as caf\\xe8\n. directory 755 0:0 (5) user.b=02\n\
+                     l (1) x link 0 0:0 (7) -> a b\npipe fifo 600 0:0 (1)\n";
+    let kept =
+        ". directory 755 0:0 (5)\ncaf\\xef\\xbf\\xbd 1 file 644 0:0 (-1) 3 bytes ab\nl (1) x link 0 0:0 (7) -> a b\n";
+    assert_eq!(as_kopia_keeps(described), kept);
+}
+
 fn accepts_what_we_wrote(release: Release) {
     let place = Place::created();
     let source = place.plant("source");

@@ -1,9 +1,13 @@
 //! A tree of files that changes at random.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
 
 use super::dice::Dice;
 
@@ -36,7 +40,7 @@ impl Tree {
 
     /// One change, said in words.
     pub fn edit(&mut self, dice: &mut Dice) -> String {
-        match dice.below(16) {
+        match dice.below(21) {
             0..3 => self.create(dice),
             3 => self.deepen(dice),
             4 => self.link(dice),
@@ -68,8 +72,54 @@ impl Tree {
                     lchown(path, Some(dice.below(3) as u32 * 1000), Some(dice.below(3) as u32 * 500)).unwrap();
                 }
             }),
+            13 => self.with_any(dice, "set an attribute of", |path, dice| {
+                let name = format!("user.{}", dice.one_of(&["comment", "ünï", "a b"]));
+                let length = dice.one_of(&[0, 3, 200]);
+                rustix::fs::setxattr(path, &name, &dice.bytes(length), XattrFlags::empty()).unwrap();
+            }),
+            14 => self.hard_link(dice),
+            15 => self.foreign(dice),
+            16 => self.sparse(dice),
+            17 => self.pipe(dice),
             _ => self.patch(dice),
         }
+    }
+
+    fn hard_link(&mut self, dice: &mut Dice) -> String {
+        let Some(file) = self.pick(dice, |path| is_file(path) && !is_large(path)) else { return String::new() };
+        let path = self.new_path(dice);
+        fs::hard_link(&file, &path).unwrap();
+        format!("{} to {:?}", self.say("hard link", &path), file.strip_prefix(&self.root).unwrap())
+    }
+
+    /// A file or directory whose name is not UTF-8, and does not become another's where such bytes are replaced.
+    fn foreign(&mut self, dice: &mut Dice) -> String {
+        self.made_count += 1;
+        let name = [b"caf\xe9 ".as_slice(), self.made_count.to_string().as_bytes(), b"\xff"].concat();
+        let path = self.directory(dice).join(OsStr::from_bytes(&name));
+        if dice.below(3) == 0 {
+            fs::create_dir(&path).unwrap();
+        } else {
+            fs::write(&path, dice.bytes(300)).unwrap();
+        }
+        self.say("create", &path)
+    }
+
+    fn sparse(&mut self, dice: &mut Dice) -> String {
+        let path = self.new_path(dice);
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(dice.below(3_000_000)).unwrap();
+        for _ in 0..dice.below(3) {
+            let (at, length) = (dice.below(2_000_000), dice.below(50_000) as usize);
+            file.write_all_at(&dice.bytes(length), at).unwrap();
+        }
+        self.say("create with holes", &path)
+    }
+
+    fn pipe(&mut self, dice: &mut Dice) -> String {
+        let path = self.new_path(dice);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        self.say("make pipe", &path)
     }
 
     /// Everything below the root: directories or not.
