@@ -70,22 +70,27 @@ fn a_target_without_room_is_no_success() {
     let ran = script(
         &place,
         r#"
-        mount -t tmpfs -o size=4m none target
+        mount -t tmpfs -o size=8k none target
         code=0
         $P restore latest target -q || code=$?
         echo "asked first: $code"
-        code=0
-        $P restore latest target -q --ignore-room || code=$?
-        echo "not asked: $code"
+        for size in 8k 64k 200k 1m 2m 3m 4m 5m 6m; do
+            mount -o remount,size=$size target
+            code=0
+            $P restore latest target -q --ignore-room || code=$?
+            echo "$size: $code"
+        done
         mount -o remount,size=64m target
         $P restore latest target -q --verify
         cp -a target whole
         "#,
     );
     let ran = ran.expect(0);
-    assert_eq!(ran.stdout, "asked first: 4\nnot asked: 4\n", "{}", ran.stderr);
+    let sizes = ["8k", "64k", "200k", "1m", "2m", "3m", "4m", "5m", "6m"];
+    let expected = sizes.map(|size| format!("{size}: 4\n")).concat();
+    assert_eq!(ran.stdout, format!("asked first: 4\n{expected}"), "{}", ran.stderr);
     assert!(ran.stderr.contains("has room for"), "{}", ran.stderr);
-    let full = ran.stderr.lines().find(|line| line.contains("No space left"));
-    assert!(full.is_some_and(|line| line.contains("target/")), "{}", ran.stderr);
+    let full: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("No space left")).collect();
+    assert!(full.len() >= sizes.len() && full.iter().all(|line| line.contains("target")), "{}", ran.stderr);
     assert_eq!(describe(&place.path("whole")), describe(&source));
 }

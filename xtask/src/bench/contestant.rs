@@ -58,18 +58,23 @@ impl Contestant {
         command.arg("--cache-directory").arg(self.place.join("cache"));
     }
 
-    /// What has to be said once, unmeasured: kopia keeps compression in a policy. It is set in any case, since kopia's first
-    /// command after creation also does its first maintenance, which then never counts as part of a backup.
+    /// What has to be done once, unmeasured: kopia keeps compression in a policy. And both do their first maintenance with
+    /// the first command that writes, kopia with this one; it must not count as part of a backup.
     pub fn prepare(&self) -> Result<()> {
-        if let Kind::Kopia(_) = self.program {
-            let compression = match self.settings {
-                Settings::Default => "none",
-                Settings::ZstdFastest => "zstd-fastest",
-            };
-            let mut command = self.command();
-            command.args(["policy", "set", "--global", &format!("--compression={compression}")]);
-            super::measure::run(command, &self.place.join("policy.log")).context("set kopia's policy")?;
+        let mut command = self.command();
+        match self.program {
+            Kind::Kopia(_) => {
+                let compression = match self.settings {
+                    Settings::Default => "none",
+                    Settings::ZstdFastest => "zstd-fastest",
+                };
+                command.args(["policy", "set", "--global", &format!("--compression={compression}")]);
+            }
+            Kind::Perennial(_) => {
+                command.args(["maintain", "--full"]);
+            }
         }
+        super::measure::run(command, &self.place.join("prepare.log")).context("set the policy, maintain")?;
         Ok(())
     }
 

@@ -249,14 +249,21 @@ pub(super) fn run(
         if run.cancel.is_cancelled() {
             return Err(BackupError::Interrupted);
         }
-        reader.file(&job)?;
+        reader.file(job)?;
     }
     Ok(())
 }
 
-/// What was a file when its directory was listed may be something else by now, whose bytes are none or never end.
-fn still_a_file(fd: OwnedFd) -> io::Result<OwnedFd> {
-    match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+/// What was a file when its directory was listed may be something else by now, whose bytes are none or never end. Another
+/// file is no name of the one that was listed.
+fn still_a_file(fd: OwnedFd, draft: &mut Entry) -> io::Result<OwnedFd> {
+    let stat = fstat(&fd)?;
+    if let Some(side) = &mut draft.side
+        && side.hard_link.is_some_and(|link| link.inode != stat.st_ino)
+    {
+        side.hard_link = None;
+    }
+    match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(fd),
         _ => Err(io::Error::other("it was a file when its directory was listed, and is none any more")),
     }
@@ -367,21 +374,21 @@ impl Reader<'_> {
         Ok(files.recv().ok())
     }
 
-    fn file(&mut self, read_job: &ReadJob) -> Result<(), BackupError> {
+    fn file(&mut self, mut read_job: ReadJob) -> Result<(), BackupError> {
         if read_job.is_lost() {
             return Ok(());
         }
-        let ReadJob { file: job, part } = read_job;
+        let ReadJob { file: job, part } = &mut read_job;
         let is_whole = part.is_none();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |parent: Arc<OwnedFd>| Ok(openat(&*parent, job.name.as_c_str(), flags, Mode::empty())?);
         let opened = job.parent.open().and_then(open);
         let small_below = SEGMENT_BYTES.min(self.splitter.min_piece_bytes()) as u64;
-        let read = match opened.and_then(still_a_file) {
-            Ok(file) if is_whole && job.draft.size_bytes < small_below => {
-                self.small(read_job, file.into(), small_below)?
-            }
-            Ok(file) => self.large(read_job, file.into())?,
+        let opened = opened.and_then(|fd| still_a_file(fd, &mut job.draft));
+        let is_small = is_whole && job.draft.size_bytes < small_below;
+        let read = match opened {
+            Ok(file) if is_small => self.small(&read_job, file.into(), small_below)?,
+            Ok(file) => self.large(&read_job, file.into())?,
             Err(error) => Err(error),
         };
         match read {
@@ -392,9 +399,9 @@ impl Reader<'_> {
                     return Ok(());
                 }
                 self.run.meter.add(Counter::Errors, 1);
-                let failed = FailedEntry { path: job.path.clone(), error: error.to_string() };
-                let directory = job.directory;
-                let message = match job.ignore_errors {
+                let ReadJob { file: FileJob { path, directory, ignore_errors, .. }, .. } = read_job;
+                let failed = FailedEntry { path, error: error.to_string() };
+                let message = match ignore_errors {
                     true => Finished::Ignored { directory, failed },
                     false => Finished::Failed { directory, failed },
                 };
@@ -438,7 +445,10 @@ impl Reader<'_> {
         let mut splitter = Splitter::new(self.splitter);
         let part_bytes = job.part.as_ref().map_or(u64::MAX, |part| part.whole.part_bytes);
         let (start, is_last) = job.part.as_ref().map_or((0, true), |part| (part.start(), part.is_last()));
-        let mut file = HoleReader::new(file, start);
+        let mut file = match HoleReader::open(file, start) {
+            Ok(file) => file,
+            Err(error) => return Ok(Err(error)),
+        };
         let mut part_left = part_bytes;
         // Of the piece that has not ended.
         let mut piece_is_empty = true;

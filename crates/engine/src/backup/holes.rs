@@ -2,9 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom as From};
+use std::os::unix::fs::MetadataExt as _;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{SeekFrom, fstatfs};
 use rustix::io::Errno;
+
+/// OpenZFS before 2.2.2 calls holes what was written a moment ago. (Its `ZFS_SUPER_MAGIC`.)
+const ZFS: i64 = 0x2fc1_2fc1;
+/// Blocks of a file are counted in this unit, whatever its file system's are.
+const BLOCK_BYTES: u64 = 512;
 
 /// What is read of a file next.
 #[derive(Clone, Copy)]
@@ -25,9 +31,13 @@ pub(super) struct HoleReader {
 }
 
 impl HoleReader {
-    /// From `at` on.
-    pub(super) fn new(file: File, at: u64) -> Self {
-        Self { file, at, extent: Extent::Data(at) }
+    /// From `at` on. Only of a file that takes less room than its length is asked where its holes are.
+    pub(super) fn open(mut file: File, at: u64) -> io::Result<Self> {
+        file.seek(From::Start(at))?;
+        let metadata = file.metadata()?;
+        let is_sparse = metadata.blocks() * BLOCK_BYTES < metadata.len();
+        let may_ask = is_sparse && fstatfs(&file).is_ok_and(|system| system.f_type != ZFS);
+        Ok(Self { file, at, extent: Extent::Data(if may_ask { at } else { u64::MAX }) })
     }
 
     /// Appends up to `wanted` bytes, fewer only at the end of the file. Gives how many there are, and how many of them came
@@ -105,7 +115,7 @@ mod tests {
         }
         let (whole, allocated) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().blocks() * 512);
         for wanted in [1 << 20, 300_000, 4096] {
-            let mut reader = HoleReader::new(File::open(&path).unwrap(), 0);
+            let mut reader = HoleReader::open(File::open(&path).unwrap(), 0).unwrap();
             let (mut read, mut from_disk) = (Vec::new(), 0);
             loop {
                 let (count, disk) = reader.read(wanted, &mut read).unwrap();
@@ -135,7 +145,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, vec![1; 1_000_000]).unwrap();
-        let mut reader = HoleReader::new(File::open(&path).unwrap(), 0);
+        let mut reader = HoleReader::open(File::open(&path).unwrap(), 0).unwrap();
         let mut read = Vec::new();
         assert_eq!(reader.read(400_000, &mut read).unwrap(), (400_000, 400_000));
         File::options().write(true).open(&path).unwrap().set_len(500_000).unwrap();

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use repository::{DataId, Entry, EntryKind, HardLink, Special, SpecialKind, Xattr};
+use repository::{Entry, EntryKind, HardLink, Special, SpecialKind, Xattr};
 use rustix::io::Errno;
 
 use super::Context;
@@ -49,13 +49,13 @@ impl Waiting {
     }
 }
 
-/// What all names of one file have in common.
+/// What all names of one file have in common. Not their data's id: the same bytes have another one where they were stored
+/// under another policy, and a name that was another file when it was read is no longer one of several in the snapshot.
 #[derive(PartialEq)]
 pub(crate) struct Linked {
     what: What,
     attributes: Attributes,
     size_bytes: u64,
-    data: Option<DataId>,
     xattrs: Vec<Xattr>,
 }
 
@@ -78,8 +78,8 @@ pub(crate) enum Met {
     First(Waiting),
     /// Nothing: it is linked later.
     Other,
-    /// To be restored as a file of its own: the snapshot has another file under the same number, so that the file was
-    /// changed or replaced while it was backed up.
+    /// To be restored as a file of its own: the snapshot says something else of the file under this name, so that it was
+    /// changed while it was backed up.
     Apart,
 }
 
@@ -90,7 +90,6 @@ impl Linked {
             what: if entry.kind == EntryKind::Symlink { What::Symlink } else { What::File },
             attributes: Attributes::from(entry),
             size_bytes: entry.size_bytes,
-            data: Some(entry.data.clone()),
             xattrs: entry.xattrs().to_vec(),
         }
     }
@@ -100,7 +99,6 @@ impl Linked {
             what: What::Special(special.kind),
             attributes: Attributes::from(special),
             size_bytes: 0,
-            data: None,
             xattrs: special.xattrs.clone(),
         }
     }
