@@ -100,9 +100,12 @@ fn by_turns(choices: &[&str]) {
     }
     let marked = maintain(&place, &[]);
     assert!(counts(&marked, "snapshot-gc")["deletedContentCount"].as_u64().unwrap() > 0);
-    maintain(&place, &[]);
-    maintain(&place, &[]);
-    assert_eq!(packs(), 0);
+    // Marks count in whole seconds, and only those of seconds that are over are dropped.
+    let is_empty = (0..200).any(|_| {
+        maintain(&place, &[]);
+        packs() == 0
+    });
+    assert!(is_empty);
     kopia.run(&["snapshot", "list"]);
     place.run(&["verify"]).expect(0);
 }
