@@ -45,9 +45,11 @@ pub struct Options {
     /// With --s3: every call takes so many milliseconds longer, as to a store far away
     #[arg(long, value_name = "N", requires = "s3")]
     delay_ms: Option<u64>,
-    /// What must not grow with the data: a million files, ten million contents, 5,000 index blobs far away
-    #[arg(long, conflicts_with_all = ["s3", "data"])]
-    large: bool,
+    /// What must not grow with the data, or one part of that: a million files, ten million contents, 5,000 index blobs far
+    /// away, a restore from there
+    #[arg(long, value_enum, value_name = "PART", num_args = 0..=1, default_missing_value = "all")]
+    #[arg(conflicts_with_all = ["s3", "data"])]
+    large: Option<large::Part>,
     /// Which data
     #[arg(long, value_enum, default_value = "all")]
     data: Wanted,
@@ -129,14 +131,15 @@ const PHASES: [Phase; 5] = [Phase::Create, Phase::First, Phase::Unchanged, Phase
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let programs = programs(options);
     let kopia = tools::ensure(root, &tools::KOPIA)?;
-    let server_program = if options.s3 || options.large { Some(tools::ensure(root, &tools::VERSITYGW)?) } else { None };
+    let server_program =
+        if options.s3 || options.large.is_some() { Some(tools::ensure(root, &tools::VERSITYGW)?) } else { None };
     let perennial = checkout::target_directory(root).join("release/perennial");
     if programs.contains(&Program::Perennial) {
         build(root)?;
     }
     let bench = Bench { perennial, kopia, server_program, programs, options, started: Instant::now() };
-    if options.large {
-        return large::run(&bench, root, &checkout::target_directory(root).join("bench-large.md"));
+    if let Some(part) = options.large {
+        return large::run(&bench, part, root, &checkout::target_directory(root).join("bench-large.md"));
     }
     let mut samples = Vec::new();
     for kind in bench.kinds() {

@@ -10,7 +10,7 @@
 //! all of it is written; what is damaged in the repository costs the files concerned and no others, and none of them is
 //! left half-written. A restore that was stopped goes on where it was, see [`state`].
 //!
-//! Memory: the ranges under way (`limits.chunks` of 8 MiB in all), for each thread one content in the clear, two windows of
+//! Memory: the ranges under way (`limits.chunks` and `limits.threads` times 8 MiB), for each thread one content in the clear, two windows of
 //! the plan (see [`ranges`]), and the listings of the directories on the way down (see [`walk`]).
 
 mod attributes;
@@ -49,7 +49,7 @@ use crate::meter::Counter;
 use crate::run::Run;
 use crate::shortfall::Shortfalls;
 use attributes::{Attributes, Owners};
-use fetch::{Budget, Fetched, Fetcher, wait};
+use fetch::{Beside, Budget, Fetched, Fetcher, wait};
 use plan::Job;
 use ranges::Wanted;
 use tally::Tally;
@@ -224,7 +224,7 @@ impl Context<'_> {
     }
 
     fn run_steps(&self, job: &Job, root: Arc<Folder>) -> Result<(), RestoreError> {
-        let (fetcher, fetched, budget) = Fetcher::new(self.repository.storage(), self.run);
+        let (fetcher, fetched, budget) = Fetcher::new(self.repository.storage(), self.run, Beside::Nothing);
         let links = lane::scope(|lanes| {
             for _ in 0..self.run.limits.threads.max(1) {
                 let (fetched, budget) = (fetched.clone(), Arc::clone(&budget));

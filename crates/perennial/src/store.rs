@@ -22,7 +22,7 @@ use crate::runner::Runner;
 use crate::{output, source};
 
 /// Store calls at a time: what index loading asks for at once, and some for packs.
-const CALLS_IN_FLIGHT: usize = 32;
+const CALLS_IN_FLIGHT: usize = 64;
 /// What one store may keep in the cache directory, in bytes.
 const CACHE_BYTES_MAX: u64 = 4 << 30;
 /// Objects that are written once: packs of metadata, index blobs. Control objects are never kept, and neither are packs of

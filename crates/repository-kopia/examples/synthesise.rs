@@ -9,10 +9,11 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use repository::SystemClock;
+use repository::{Clock as _, SystemClock};
 use repository_kopia::{Client, CreateOptions, PREFIX_DATA, Packer, Password, Repository, Reservation, Session};
 use repository_kopia::{FinishedPack, Sealer, WriteError};
-use storage::{FilesystemStorage, Layout};
+use storage::{FilesystemStorage, Layout, ObjectKey, PutMode, Storage};
+use testkit::MemoryStore;
 
 type Anything = Box<dyn Error>;
 
@@ -23,16 +24,24 @@ async fn main() -> Result<(), Anything> {
         return Err("usage: synthesise contents|index-blobs COUNT DIRECTORY".into());
     };
     let count: u64 = count.parse()?;
-    let repository = create(Path::new(directory)).await?;
+    let directory = Arc::new(FilesystemStorage::create(Path::new(directory), Layout::Kopia)?);
     match what.as_str() {
-        "contents" => write(&repository, count, false).await,
-        "index-blobs" => write(&repository, count, true).await,
+        "contents" => write(&create(directory).await?, count, false).await,
+        "index-blobs" => {
+            // Each publication lists all blobs before it; on a disk that takes longer than everything else.
+            let memory = MemoryStore::new();
+            memory.set_now(SystemClock.now());
+            write(&create(Arc::new(memory.clone())).await?, count, true).await?;
+            for (name, bytes) in memory.contents() {
+                directory.put(&ObjectKey::new(name), bytes, PutMode::Replace).await?;
+            }
+            Ok(())
+        }
         other => Err(format!("{other} is neither contents nor index-blobs").into()),
     }
 }
 
-async fn create(directory: &Path) -> Result<Repository, Anything> {
-    let storage = Arc::new(FilesystemStorage::create(directory, Layout::Kopia)?);
+async fn create(storage: Arc<dyn Storage>) -> Result<Repository, Anything> {
     let client = Client { username: "synthetic".to_owned(), hostname: "synthetic".to_owned() };
     let (password, options) = (Password::new(std::env::var("PERENNIAL_PASSWORD")?), CreateOptions::default());
     Ok(Repository::create(storage, &password, &options, client, Arc::new(SystemClock)).await?)

@@ -2,6 +2,7 @@
 //!
 //! Source: Kopia format, "Content hashing and encryption", "Packing one content", "Reading a content", "ECC".
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::cipher::{self, ContentCipher};
@@ -111,12 +112,12 @@ impl Crypto {
     }
 
     /// Turns the bytes found at `location` into the content, and checks that they are it.
-    pub(crate) fn unseal(
+    pub(crate) fn unseal<'a>(
         &self,
         content: &ContentId,
         location: &Location,
-        sealed: &mut [u8],
-    ) -> Result<Unsealed, ContentError> {
+        sealed: &'a mut [u8],
+    ) -> Result<Unsealed<'a>, ContentError> {
         let damaged = |detail: String| ContentError::Damaged { content: *content, pack: location.pack.clone(), detail };
         let unsupported = |source| ContentError::Unsupported { content: *content, source };
         if location.encryption_key != 0 {
@@ -126,14 +127,14 @@ impl Crypto {
             .open_telling(iv_of(content.hash()), sealed)
             .map_err(|_| damaged("it does not decrypt: its bytes changed".to_owned()))?;
         let bytes = match location.compression {
-            0 => payload.to_vec(),
+            0 => Cow::Borrowed(payload),
             header_id => {
                 let algorithm = compress::Algorithm::from_header_id(header_id)
                     .ok_or_else(|| unsupported(Unsupported::new("compressor", &format!("{header_id:#x}"))))?;
                 let mut out = Vec::with_capacity((location.original_bytes as usize).min(RESERVED_BYTES_MAX));
                 compress::decompress(algorithm, payload, location.original_bytes as usize, &mut out)
                     .map_err(|error| damaged(format!("it does not decompress: {error}")))?;
-                out
+                Cow::Owned(out)
             }
         };
         if self.content_id(content.prefix(), &bytes) != *content {
@@ -163,9 +164,9 @@ pub(crate) fn iv_of(hash: &[u8]) -> &[u8] {
 
 /// A content that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsealed {
-    /// Its bytes, which have its hash.
-    pub bytes: Vec<u8>,
+pub struct Unsealed<'a> {
+    /// Its bytes, which have its hash; where they lay sealed, unless they were compressed.
+    pub bytes: Cow<'a, [u8]>,
     /// Error correction had to repair it: in the store its bytes have changed.
     pub is_repaired: bool,
 }

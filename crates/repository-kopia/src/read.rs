@@ -1,5 +1,7 @@
 //! Objects and directories, read by way of their contents.
 
+use std::borrow::Cow;
+
 use repository::{ContentId, DataId, Directory};
 
 use crate::directory;
@@ -71,15 +73,16 @@ impl Repository {
             .content(&piece.content)
             .await
             .map_err(|source| ReadError::Content { what: format!("read object {data}"), source })?;
-        self.open_piece(piece, content).map_err(|detail| ReadError::Damaged { what: format!("object {data}"), detail })
+        let opened = self.open_piece(piece, Cow::Owned(content));
+        opened.map(Cow::into_owned).map_err(|detail| ReadError::Damaged { what: format!("object {data}"), detail })
     }
 
     /// Turns a content into the piece of the file that it holds.
     ///
     /// # Errors
     /// In words, when it does not decompress or has another length than the file says.
-    pub fn open_piece(&self, piece: &Piece, content: Vec<u8>) -> Result<Vec<u8>, String> {
-        let bytes = if piece.compressed { decompress_object(&content)? } else { content };
+    pub fn open_piece<'a>(&self, piece: &Piece, content: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, String> {
+        let bytes = if piece.compressed { Cow::Owned(decompress_object(&content)?) } else { content };
         match piece.length_bytes {
             Some(expected) if expected != bytes.len() as u64 => {
                 Err(format!("content {} has {} bytes instead of {expected}", piece.content, bytes.len()))

@@ -385,12 +385,12 @@ impl Repository {
     ///
     /// # Errors
     /// When they are not.
-    pub fn unseal(
+    pub fn unseal<'a>(
         &self,
         content: &ContentId,
         location: &Location,
-        sealed: &mut [u8],
-    ) -> Result<Unsealed, ContentError> {
+        sealed: &'a mut [u8],
+    ) -> Result<Unsealed<'a>, ContentError> {
         self.crypto.unseal(content, location, sealed)
     }
 
@@ -407,7 +407,7 @@ impl Repository {
             self.storage.get_range(&ObjectKey::new(pack.as_str()), offset, length_bytes).await.map_err(|source| {
                 ContentError::Read { content: *content, pack: pack.clone(), offset, length_bytes, source }
             })?;
-        self.unseal(content, &entry.location, &mut Vec::from(sealed)).map(|content| content.bytes)
+        self.unseal(content, &entry.location, &mut Vec::from(sealed)).map(|content| content.bytes.into_owned())
     }
 
     /// Every manifest, and what could not be read of them.

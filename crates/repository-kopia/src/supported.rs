@@ -1,7 +1,8 @@
 //! What a repository must be like to be used here.
 //!
 //! Whoever writes looks again before each index blob, and at least every quarter of an hour: it may have been replaced, or
-//! somebody may upgrade it.
+//! somebody may upgrade it. Whoever only reads need not: what an upgrade changes is where entries of the index lie, not the
+//! packs that a reader's index names, and what another repository in the place does not hold is an error and never empty.
 //!
 //! Source: Kopia format, "Caching and refresh of the format blob", "Required features", "Upgrade lock", "Compatibility refusals".
 

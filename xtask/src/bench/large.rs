@@ -12,6 +12,7 @@ use super::server::{BUCKET, Server};
 use super::{Bench, Program, Settings};
 use crate::checkout;
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
@@ -33,6 +34,21 @@ const PARALLEL_GETS: &str = "8";
 /// What a million tiny files take on tmpfs, in the source and in a target: a page and an inode each.
 const FILE_ROOM_BYTES: u64 = 12 << 10;
 
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Part {
+    /// A million tiny files
+    Files,
+    /// Ten million contents
+    Contents,
+    /// 5,000 index blobs far away
+    Blobs,
+    /// A restore from far away
+    Restore,
+    /// All of it
+    All,
+}
+
 /// One line of the result.
 struct Line {
     what: String,
@@ -41,15 +57,24 @@ struct Line {
     note: String,
 }
 
-/// Measures all of it, prints a table and writes it to `table`.
-pub fn run(bench: &Bench<'_>, root: &Path, table: &Path) -> Result<()> {
+/// Measures a part or all of it, prints a table and writes it to `table`.
+pub fn run(bench: &Bench<'_>, part: Part, root: &Path, table: &Path) -> Result<()> {
     let synthesise = build_synthesise(root)?;
     let divisor = if bench.options.quick { QUICK_DIVISOR } else { 1 };
+    let wants = |one: Part| part == one || part == Part::All;
     let mut lines = Vec::new();
-    lines.extend(tiny_files(bench, FILES / divisor)?);
-    lines.extend(many_contents(bench, &synthesise, CONTENTS / divisor)?);
-    lines.extend(many_index_blobs(bench, &synthesise, INDEX_BLOBS / divisor)?);
-    lines.extend(restore_from_afar(bench)?);
+    if wants(Part::Files) {
+        lines.extend(tiny_files(bench, FILES / divisor)?);
+    }
+    if wants(Part::Contents) {
+        lines.extend(many_contents(bench, &synthesise, CONTENTS / divisor)?);
+    }
+    if wants(Part::Blobs) {
+        lines.extend(many_index_blobs(bench, &synthesise, INDEX_BLOBS / divisor)?);
+    }
+    if wants(Part::Restore) {
+        lines.extend(restore_from_afar(bench)?);
+    }
     let text = markdown(&lines);
     println!("\n{text}");
     std::fs::write(table, text).with_context(|| format!("write {}", table.display()))?;
@@ -229,16 +254,18 @@ fn restore_from_afar(bench: &Bench<'_>) -> Result<Vec<Line>> {
         measured: plain,
         note: format!("{:.0} MiB/s", rate(&plain)),
     }];
-    bench.say("restore");
-    let store = Store::S3 { endpoint: far.address().to_string(), bucket: BUCKET };
-    let reader = contestant(bench, Program::Perennial, room.path(), store)?;
-    let restored = measure::run(reader.restore(&source), &room.path().join("log"))?;
-    text.push(Line {
-        what: format!("{} ms away, restore", DELAY.as_millis()),
-        program: Program::Perennial.name(),
-        measured: restored,
-        note: format!("{:.0} MiB/s, {:.0} % of plain GETs", rate(&restored), 100.0 * rate(&restored) / rate(&plain)),
-    });
+    for program in &bench.programs {
+        let what = format!("{} ms away, restore", DELAY.as_millis());
+        bench.say(&format!("{what}, {}", program.name()));
+        let store = Store::S3 { endpoint: far.address().to_string(), bucket: BUCKET };
+        let reader = contestant(bench, *program, room.path(), store)?;
+        reader.connect(&room.path().join("connect.log"))?;
+        let restored = measure::run(reader.restore(&source), &room.path().join("log"))?;
+        let share = 100.0 * rate(&restored) / rate(&plain);
+        let note = format!("{:.0} MiB/s, {share:.0} % of plain GETs", rate(&restored));
+        std::fs::remove_dir_all(reader.target()).context("remove what was restored")?;
+        text.push(Line { what, program: program.name(), measured: restored, note });
+    }
     Ok(text)
 }
 

@@ -35,7 +35,8 @@ impl Server {
         let address = address.context("find a free port")?;
         let log = File::create(place.join("s3.log")).context("create the server's log")?;
         let child = Command::new(program)
-            .args(["--port", &address.to_string(), "--quiet", "--access-log"])
+            // As the services that people rent; without it each call would come with a connection of its own.
+            .args(["--port", &address.to_string(), "--quiet", "--keep-alive", "--access-log"])
             .arg(&access_log)
             .arg("posix")
             .arg(&directory)

@@ -15,7 +15,7 @@ use storage::Class;
 use super::MaintainError;
 use crate::lane::{self, Sender, Stopped};
 use crate::meter::Counter;
-use crate::restore::fetch::{Fetcher, range_bytes_max, wait};
+use crate::restore::fetch::{Beside, Fetcher, range_bytes_max, wait};
 use crate::restore::ranges::Window;
 use crate::restore::unseal;
 use crate::run::Run;
@@ -49,7 +49,7 @@ pub(crate) fn run(
     let repository = session.repository();
     let packer = session.packer();
     let (content_count, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (mut fetcher, fetched, budget) = Fetcher::new(repository.storage(), run);
+    let (mut fetcher, fetched, budget) = Fetcher::new(repository.storage(), run, Beside::Packs);
     lane::scope(|lanes| {
         let (to_upload, packs) = lane::channel::<FinishedPack>(0);
         for _ in 0..run.limits.uploads.max(1) {

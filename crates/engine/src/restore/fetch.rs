@@ -86,9 +86,13 @@ pub(crate) struct Fetcher<T> {
 
 impl<T: Send + 'static> Fetcher<T> {
     /// A fetcher, where its answers come out, and the budget that the takers must close when they end.
-    pub(crate) fn new(storage: &Arc<dyn Storage>, run: &Run) -> (Self, Receiver<Fetched<T>>, Arc<Budget>) {
+    pub(crate) fn new(
+        storage: &Arc<dyn Storage>,
+        run: &Run,
+        beside: Beside,
+    ) -> (Self, Receiver<Fetched<T>>, Arc<Budget>) {
         let count_max = run.limits.fetches.max(1) + run.limits.threads.max(1);
-        let budget = Arc::new(Budget::new(count_max, budget_bytes(run)));
+        let budget = Arc::new(Budget::new(count_max, beside.budget_bytes(run)));
         let (fetched, answers) = lane::channel(count_max);
         let fetcher = Self {
             runtime: run.runtime.clone(),
@@ -129,15 +133,27 @@ impl<T: Send + 'static> Fetcher<T> {
     }
 }
 
-/// Bytes of ranges that are under way or being unsealed, at most.
-fn budget_bytes(run: &Run) -> u64 {
-    (run.limits.chunks.max(1) * CHUNK_BYTES) as u64
+/// What else takes memory while ranges are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// Nothing much: a store far away gives more the more is under way.
+    Nothing,
+    /// Packs that are filled with what is read.
+    Packs,
+}
+
+impl Beside {
+    /// Bytes of ranges that are under way or being unsealed, at most.
+    fn budget_bytes(self, run: &Run) -> u64 {
+        let instead_of_packs = if self == Self::Nothing { run.limits.threads.max(1) } else { 0 };
+        ((run.limits.chunks.max(1) + instead_of_packs) * CHUNK_BYTES) as u64
+    }
 }
 
 /// A range is not joined to more than this, so that every thread and every read under way can have one.
 pub(crate) fn range_bytes_max(run: &Run) -> u64 {
     let shares = run.limits.threads.max(1) + run.limits.fetches.max(1);
-    (budget_bytes(run) / shares as u64).clamp(1 << 20, super::ranges::RANGE_BYTES_MAX)
+    (Beside::Packs.budget_bytes(run) / shares as u64).clamp(1 << 20, super::ranges::RANGE_BYTES_MAX)
 }
 
 /// How many ranges and bytes may be under way.

@@ -16,7 +16,7 @@ pub(crate) fn each<P, E: From<FetchError>>(
     repository: &Repository,
     run: &Run,
     fetched: Fetched<Vec<Wanted<P>>>,
-    mut take: impl FnMut(Wanted<P>, Result<Unsealed, ContentError>) -> Result<(), E>,
+    mut take: impl FnMut(Wanted<P>, Result<Unsealed<'_>, ContentError>) -> Result<(), E>,
 ) -> Result<(), E> {
     let Fetched { range, bytes, permit } = fetched;
     let alone = range.wanted.len() == 1;
@@ -35,8 +35,12 @@ pub(crate) fn each<P, E: From<FetchError>>(
         // A pack that is cut off still has its beginning.
         Err(error) if error.kind == ErrorKind::Truncated && !alone => {
             for wanted in range.wanted {
+                let mut sealed;
                 let content = match wait(run, read(repository, &wanted.location)).map_err(E::from)? {
-                    Ok(bytes) => repository.unseal(&wanted.content, &wanted.location, &mut Vec::from(bytes)),
+                    Ok(bytes) => {
+                        sealed = Vec::from(bytes);
+                        repository.unseal(&wanted.content, &wanted.location, &mut sealed)
+                    }
                     Err(error) => Err(unread(&wanted, error)),
                 };
                 take(wanted, content)?;

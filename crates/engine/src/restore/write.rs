@@ -100,7 +100,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn take(
         &mut self,
         wanted: Wanted<Place>,
-        content: Result<Unsealed, ContentError>,
+        content: Result<Unsealed<'_>, ContentError>,
     ) -> Result<(), RestoreError> {
         let Wanted { content: id, compressed, places, .. } = wanted;
         let bytes = match content {

@@ -12,7 +12,7 @@ use super::VerifyError;
 use super::findings::{Findings, Subject};
 use crate::lane;
 use crate::restore::chain;
-use crate::restore::fetch::{Fetcher, range_bytes_max};
+use crate::restore::fetch::{Beside, Fetcher, range_bytes_max};
 use crate::restore::ranges::Window;
 use crate::restore::unseal;
 use crate::run::Run;
@@ -57,7 +57,7 @@ pub(super) fn contents(
     let (content_count, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
     let repaired = Mutex::new(Vec::new());
-    let check = |content: ContentId, unsealed: Result<Unsealed, ContentError>, packed_bytes: u32| {
+    let check = |content: ContentId, unsealed: Result<Unsealed<'_>, ContentError>, packed_bytes: u32| {
         content_count.fetch_add(1, Ordering::Relaxed);
         bytes.fetch_add(u64::from(packed_bytes), Ordering::Relaxed);
         match unsealed {
@@ -75,7 +75,7 @@ pub(super) fn contents(
         }
     };
     let view = repository.index();
-    let (mut fetcher, fetched, budget) = Fetcher::new(repository.storage(), run);
+    let (mut fetcher, fetched, budget) = Fetcher::new(repository.storage(), run, Beside::Nothing);
     lane::scope(|lanes| {
         for _ in 0..run.limits.threads.max(1) {
             let (fetched, budget, check) = (fetched.clone(), Arc::clone(&budget), &check);

@@ -1,5 +1,5 @@
 //! Every call to the store fails once, loses its reply, or is the last before the process ends: of backup, restore, forget,
-//! maintenance and repair. What is left is sound, nothing claims a success that is none, an error names the object, and the
+//! maintenance and repair; and from each on the store is full. What is left is sound, nothing claims a success that is none, an error names the object, and the
 //! next run ends what was begun.
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::{RepairOptions, RestoreOptions, backup, forget, repair, restore};
 use repository_kopia::{CycleKind, Retention, Safety};
-use storage::Storage;
+use storage::{ErrorKind, Storage};
 use tempfile::TempDir;
 use testkit::{Fault, FaultStore, Moment, describe};
 
@@ -23,6 +23,7 @@ fn faults(count: usize) -> impl Iterator<Item = Fault> {
             Fault::once(operation, Moment::After),
             Fault::onwards(operation, Moment::Before),
             Fault::onwards(operation, Moment::After),
+            Fault::onwards(operation, Moment::Before).of_kind(ErrorKind::Full),
         ]
     })
 }

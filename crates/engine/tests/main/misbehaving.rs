@@ -119,7 +119,7 @@ fn a_full_store_is_said_with_the_object_and_keeps_what_it_has() {
     let store = with_first();
     let counting = FaultStore::counting(store.fork());
     try_back_up(counting.clone(), tree.path()).unwrap();
-    for operation in (0..counting.operations_count()).step_by(3) {
+    for operation in 0..counting.operations_count() {
         let store = store.fork();
         let fault = Fault::onwards(operation, Moment::Before).of_kind(ErrorKind::Full);
         let (words, class) = try_back_up(FaultStore::over(store.clone(), fault), tree.path()).unwrap_err();

@@ -164,32 +164,33 @@ async fn read_index_blob<'a>(
     Ok(Sealed { key, bytes, room })
 }
 
+/// Adds what has been read, all of it in one go: while a thread is at it nobody looks after the reads under way.
 async fn add(
     mut builder: Builder,
     crypto: &Arc<Crypto>,
     read: Vec<Result<Sealed<'_>, IndexError>>,
 ) -> Result<(Builder, Vec<IndexError>), IndexError> {
-    let mut damage = Vec::new();
+    let mut rooms = Vec::with_capacity(read.len());
+    let mut blobs = Vec::with_capacity(read.len());
     for sealed in read {
         let Sealed { key, bytes, room } = sealed?;
-        let crypto = Arc::clone(crypto);
-        let (back, wrong) = blocking(move || {
+        rooms.push(room);
+        blobs.push((key, bytes));
+    }
+    let crypto = Arc::clone(crypto);
+    blocking(move || {
+        let mut damage = Vec::new();
+        for (key, bytes) in blobs {
             let file = blob::open(&crypto, key.as_str(), Vec::from(bytes)).and_then(IndexFile::parse);
             let added = match file {
                 Ok(file) => builder.add(&file)?,
                 Err(detail) => Err(detail),
             };
-            Ok::<_, IndexError>((
-                builder,
-                added.err().map(|detail| IndexError::Damaged { blob: key.to_string(), detail }),
-            ))
-        })
-        .await??;
-        drop(room);
-        builder = back;
-        damage.extend(wrong);
-    }
-    Ok((builder, damage))
+            damage.extend(added.err().map(|detail| IndexError::Damaged { blob: key.to_string(), detail }));
+        }
+        Ok((builder, damage))
+    })
+    .await?
 }
 
 /// Has a thread for blocking work do something.

@@ -28,8 +28,8 @@ const HASH_BYTES: usize = blake3::OUT_LEN;
 /// Files held open for ranges at the same time.
 const VERIFIED_FILES_MAX: usize = 32;
 
-/// Fetches that can run at the same time without waiting for one another.
-const FETCH_LOCKS_COUNT: usize = 64;
+/// Locks among which fetches are spread by name; many more than there are fetches, or strangers wait for one another.
+const FETCH_LOCKS_COUNT: usize = 1024;
 
 /// Says of an object's name whether its bytes never change.
 pub type Immutable = Arc<dyn Fn(&ObjectKey) -> bool + Send + Sync>;
@@ -106,7 +106,8 @@ impl CacheStorage {
     }
 
     async fn fetch_lock(&self, name: FileName) -> tokio::sync::MutexGuard<'_, ()> {
-        self.fetches[usize::from(name.0.as_bytes()[0]) % FETCH_LOCKS_COUNT].lock().await
+        let [first, second, ..] = name.0.as_bytes();
+        self.fetches[usize::from(u16::from_le_bytes([*first, *second])) % FETCH_LOCKS_COUNT].lock().await
     }
 
     /// The whole object from its file, else from the store.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream;
+use futures::{TryStreamExt as _, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use opendal::{Buffer, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
@@ -25,6 +25,9 @@ const MESSAGE_MAX_COUNT: usize = 200;
 
 /// Of an error's body, in bytes; longer ones are no S3 errors and are not read.
 const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
+
+/// Longer bodies are taken as they come, in bytes.
+const ONE_PIECE_BYTES_MAX: u64 = 64 << 20;
 
 /// The words of a reply from a server that knows no conditions on a put.
 pub(super) const NOT_IMPLEMENTED: &str = "S3 answered 501";
@@ -113,8 +116,31 @@ impl HttpTransport for Transport {
         if !response.status().is_success() {
             return Err(reply_failure(response).await.into());
         }
-        if is_list { whole_listing(response).await } else { Ok(response) }
+        if is_list { whole_listing(response).await } else { Ok(in_one_piece(response)) }
     }
+}
+
+/// What arrives is put where it belongs and let go of, instead of being kept as it came and joined at the end, which takes
+/// twice the memory.
+fn in_one_piece(response: Response<HttpBody>) -> Response<HttpBody> {
+    let length_bytes = length_of(response.headers()).filter(|bytes| *bytes <= ONE_PIECE_BYTES_MAX);
+    let Some(length_bytes) = length_bytes else { return response };
+    let joined = |mut arriving: Box<dyn stream::Stream<Item = opendal::Result<Buffer>> + Send + Sync + Unpin>| {
+        let whole = async move {
+            let mut whole = Vec::with_capacity(length_bytes as usize);
+            while let Some(some) = arriving.try_next().await? {
+                some.for_each(|bytes| whole.extend_from_slice(&bytes));
+            }
+            Ok(Buffer::from(whole))
+        };
+        Box::new(Box::pin(stream::once(whole))) as Box<dyn stream::Stream<Item = _> + Send + Sync + Unpin>
+    };
+    response.map(|body| body.map_inner(joined))
+}
+
+/// The length in bytes that a reply says it has.
+fn length_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What went wrong, sorted.
@@ -194,9 +220,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 async fn reply_failure(response: Response<HttpBody>) -> Failure {
     let status = response.status();
     let (parts, mut body) = response.into_parts();
-    let length = parts.headers.get(http::header::CONTENT_LENGTH);
-    let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    let text = match length {
+    let text = match length_of(&parts.headers) {
         Some(length_bytes) if length_bytes > ERROR_BODY_MAX_BYTES => String::new(),
         // A body that does not come in full leaves the status, which is what counts.
         _ => body

@@ -178,3 +178,30 @@ async fn what_a_server_repeats_of_a_key_is_not_shown() {
     let error = store.get(&key("xe5")).await.unwrap_err();
     assert_eq!(error.detail, "S3 answered 403 AccessDenied: [redacted] is bad");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let store = S3Storage::open(&address(endpoint, "backups", ""), &credentials(SECRET_ACCESS_KEY)).unwrap();
+    // The connections stand, and nobody ever reads from them. Paused time runs while everybody waits.
+    assert_eq!(kinds(&store, PACK).await, all(ErrorKind::Unreachable));
+    let error = store.get(&key(PACK)).await.unwrap_err();
+    assert!(error.to_string().contains(PACK), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_stops_in_the_middle_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthe first part").await.unwrap();
+            open.push(socket);
+        }
+    });
+    let store = S3Storage::open(&address(endpoint, "backups", ""), &credentials(SECRET_ACCESS_KEY)).unwrap();
+    assert_eq!(store.get(&key(PACK)).await.unwrap_err().kind, ErrorKind::Unreachable);
+    assert_eq!(store.list("").try_collect::<Vec<_>>().await.unwrap_err().kind, ErrorKind::Unreachable);
+}
