@@ -65,6 +65,8 @@ const BATCHES_WAITING: usize = 2;
 const FINISHED_WAITING: usize = 128;
 /// What compression and encryption may add to a longest piece.
 const SCRATCH_EXTRA_BYTES: usize = 128 << 10;
+/// What a compressor, and a decompressor that checks it, take themselves.
+const COMPRESSOR_BYTES: usize = 2 << 20;
 /// Threads that read and seal, for each one that hashes: hashing side by side is that much faster.
 const THREADS_PER_HASHING_THREAD: usize = 3;
 
@@ -142,7 +144,8 @@ pub fn backup(
     // Sealing without compression is quick, so that half of the threads may do it to long contents at the same time.
     let sealing_long = if source.compresses() { threads } else { threads.div_ceil(2) };
     let scratches = Pool::new(sealing_long, splitter.max_piece_bytes() + SCRATCH_EXTRA_BYTES);
-    let read_bytes = (limits.chunks + threads - sealing_long) * CHUNK_BYTES;
+    let compressing_bytes = if source.compresses() { threads * COMPRESSOR_BYTES } else { 0 };
+    let read_bytes = (limits.chunks + threads - sealing_long) * CHUNK_BYTES - compressing_bytes;
     let memory = chunk::Memory::new(read_bytes, threads, splitter);
 
     let (memory, scratches) = (&memory, &scratches);

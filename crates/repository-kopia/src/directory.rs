@@ -3,7 +3,10 @@
 //! Their bytes depend on the entries alone, so an unchanged directory has the same object id in every backup and from
 //! every program. Source: Kopia format, "Snapshots".
 
+mod arriving;
+
 use std::borrow::Cow;
+use std::io::{self, Write};
 
 use jiff::Timestamp;
 use repository::{DataId, Directory, DirectorySide, Entry, EntryKind, FailedEntry, Summary};
@@ -14,6 +17,8 @@ use crate::json::{self, is_default, null_is_default};
 use crate::object::ObjectId;
 use crate::side::{self, DirectorySideJson, EntrySideJson};
 use crate::timestamp::{GoTime, Text};
+
+pub(crate) use arriving::Arriving;
 
 /// Marks a listing; anything else is none.
 const STREAM: &str = "kopia:directory";
@@ -68,7 +73,7 @@ pub(crate) struct EntryJson<'a> {
     #[serde(default, borrow)]
     obj: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    summ: Option<SummaryJson>,
+    summ: Option<Box<SummaryJson>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     perennial: Option<Box<EntrySideJson>>,
 }
@@ -98,10 +103,10 @@ struct FailedEntryJson {
     error: String,
 }
 
-/// The bytes of a listing. `entries` stand in Kopia's order: directories first, each group by name.
-pub(crate) fn write(entries: &[Entry], summary: &Summary, side: &DirectorySide) -> Vec<u8> {
+/// Writes a listing. `entries` stand in Kopia's order: directories first, each group by name.
+pub(crate) fn write(entries: &[Entry], summary: &Summary, side: &DirectorySide, out: &mut dyn Write) -> io::Result<()> {
     let (summary, perennial) = (SummaryJson::from(summary), side::directory_to_json(side));
-    json::to_line(&WrittenDirectory { stream: STREAM, entries, summary, perennial })
+    json::write_line(&WrittenDirectory { stream: STREAM, entries, summary, perennial }, out)
 }
 
 fn write_entries<S: Serializer>(entries: &&[Entry], serializer: S) -> Result<S::Ok, S::Error> {
@@ -146,7 +151,7 @@ impl<'a> From<&'a Entry> for EntryJson<'a> {
             uid: entry.uid,
             gid: entry.gid,
             obj: Cow::Borrowed(entry.data.as_str()),
-            summ: entry.summary.as_ref().map(SummaryJson::from),
+            summ: entry.summary.as_deref().map(|summary| Box::new(SummaryJson::from(summary))),
             perennial: entry
                 .side
                 .as_ref()
@@ -176,7 +181,7 @@ impl TryFrom<EntryJson<'_>> for Entry {
             mtime: entry.mtime.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             size_bytes: entry.size,
             data: DataId::new(entry.obj),
-            summary: entry.summ.map(Summary::from),
+            summary: entry.summ.map(|summary| Box::new(Summary::from(*summary))),
             side: entry.perennial.map(|json| side::entry_from_json(*json)).transpose()?.flatten(),
         })
     }
@@ -282,21 +287,22 @@ mod tests {
     use crate::object::ObjectId;
 
     /// Source: Kopia format, "JSON byte forms" vectors.
-    const EMPTY: &str = "{\"stream\":\"kopia:directory\",\"entries\":null,\"summary\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20Z\",\"numFailed\":0}}\n";
-    const FULL: &str = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"sub\",\"type\":\"d\",\"mode\":\"0755\",\"mtime\":\"2023-11-14T22:13:20.5Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"k00112233445566778899aabbccddeeff\",\"summ\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}},{\"name\":\"a\\u003cb\\u003e\\u0026.txt\",\"type\":\"f\",\"mode\":\"0644\",\"size\":11,\"mtime\":\"2023-11-14T22:13:20.123456789Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"e284e5ae9e9ee34777499c886c42fce0\"},{\"name\":\"link\",\"type\":\"s\",\"mode\":\"0777\",\"size\":3,\"mtime\":\"2023-11-14T22:13:20Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"ffeeddccbbaa99887766554433221100\"},{\"name\":\"setuid\",\"type\":\"f\",\"mode\":\"040000755\",\"mtime\":\"1970-01-01T00:00:01Z\",\"obj\":\"4e51e7a913fc80137da52880fecca175\"}],\"summary\":{\"size\":11,\"files\":2,\"symlinks\":1,\"dirs\":2,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}}\n";
+    pub(super) const EMPTY: &str = "{\"stream\":\"kopia:directory\",\"entries\":null,\"summary\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20Z\",\"numFailed\":0}}\n";
+    pub(super) const FULL: &str = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"sub\",\"type\":\"d\",\"mode\":\"0755\",\"mtime\":\"2023-11-14T22:13:20.5Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"k00112233445566778899aabbccddeeff\",\"summ\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}},{\"name\":\"a\\u003cb\\u003e\\u0026.txt\",\"type\":\"f\",\"mode\":\"0644\",\"size\":11,\"mtime\":\"2023-11-14T22:13:20.123456789Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"e284e5ae9e9ee34777499c886c42fce0\"},{\"name\":\"link\",\"type\":\"s\",\"mode\":\"0777\",\"size\":3,\"mtime\":\"2023-11-14T22:13:20Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"ffeeddccbbaa99887766554433221100\"},{\"name\":\"setuid\",\"type\":\"f\",\"mode\":\"040000755\",\"mtime\":\"1970-01-01T00:00:01Z\",\"obj\":\"4e51e7a913fc80137da52880fecca175\"}],\"summary\":{\"size\":11,\"files\":2,\"symlinks\":1,\"dirs\":2,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}}\n";
 
     #[test]
     fn listings_have_kopias_bytes() {
         let object: ObjectId = "kaabb".parse().unwrap();
         for listing in [EMPTY, FULL] {
             let read = read(&object, listing.as_bytes()).unwrap();
-            let written = write(&read.entries, &read.summary.unwrap(), &read.side);
+            let mut written = Vec::new();
+            write(&read.entries, &read.summary.unwrap(), &read.side, &mut written).unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), listing);
         }
     }
 
     /// As described in the Kopia format's section "Side record".
-    const BEYOND: &str = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"caf\u{fffd}\",\"type\":\"f\",\"mode\":\"0644\",\"mtime\":\"2023-11-14T22:13:20Z\",\"obj\":\"aabb\",\"perennial\":{\"name\":\"Y2Fm6Q==\",\"xattrs\":{\"base64:dXNlci7/\":\"\",\"user.a\":\"AQI=\"},\"link\":{\"ino\":7,\"fs\":2}}}],\"summary\":{\"size\":0,\"files\":1,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20Z\",\"numFailed\":0},\"perennial\":{\"xattrs\":{\"system.posix_acl_default\":\"AgA=\"},\"special\":[{\"name\":\"disk\",\"type\":\"block\",\"major\":8,\"minor\":0,\"mode\":\"0660\",\"gid\":6,\"mtime\":\"2023-11-14T22:13:20Z\"},{\"name\":\"pipe\u{fffd}\",\"raw\":\"cGlwZf8=\",\"type\":\"fifo\",\"mode\":\"0600\",\"mtime\":\"2023-11-14T22:13:20Z\",\"link\":{\"ino\":9}}]}}\n";
+    pub(super) const BEYOND: &str = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"caf\u{fffd}\",\"type\":\"f\",\"mode\":\"0644\",\"mtime\":\"2023-11-14T22:13:20Z\",\"obj\":\"aabb\",\"perennial\":{\"name\":\"Y2Fm6Q==\",\"xattrs\":{\"base64:dXNlci7/\":\"\",\"user.a\":\"AQI=\"},\"link\":{\"ino\":7,\"fs\":2}}}],\"summary\":{\"size\":0,\"files\":1,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20Z\",\"numFailed\":0},\"perennial\":{\"xattrs\":{\"system.posix_acl_default\":\"AgA=\"},\"special\":[{\"name\":\"disk\",\"type\":\"block\",\"major\":8,\"minor\":0,\"mode\":\"0660\",\"gid\":6,\"mtime\":\"2023-11-14T22:13:20Z\"},{\"name\":\"pipe\u{fffd}\",\"raw\":\"cGlwZf8=\",\"type\":\"fifo\",\"mode\":\"0600\",\"mtime\":\"2023-11-14T22:13:20Z\",\"link\":{\"ino\":9}}]}}\n";
 
     #[test]
     fn side_records_are_read_and_written_again() {
@@ -305,7 +311,8 @@ mod tests {
         assert_eq!(listing.entries[0].raw_name(), b"caf\xe9");
         assert_eq!(listing.entries[0].xattrs()[1].name, b"user.\xff");
         assert_eq!(listing.side.specials[1].name, b"pipe\xff");
-        let written = write(&listing.entries, &listing.summary.unwrap(), &listing.side);
+        let mut written = Vec::new();
+        write(&listing.entries, &listing.summary.unwrap(), &listing.side, &mut written).unwrap();
         assert_eq!(String::from_utf8(written).unwrap(), BEYOND);
     }
 

@@ -126,9 +126,15 @@ pub fn compressed_object(bytes: &[u8]) {
 
 /// A directory listing.
 pub fn directory(bytes: &[u8]) {
-    let Ok(read) = directory::read(&some_object(), bytes) else { return };
+    let mut arriving = directory::Arriving::new(some_object());
+    let pushed = bytes.chunks(7).try_for_each(|piece| arriving.push(piece));
+    let arrived = pushed.and_then(|()| arriving.finish());
+    let Ok(read) = directory::read(&some_object(), bytes) else { return assert!(arrived.is_err()) };
+    let arrived = arrived.expect("what is read at once is read in pieces");
+    assert_eq!((&arrived.entries, &arrived.summary, &arrived.side), (&read.entries, &read.summary, &read.side));
     let Some(summary) = &read.summary else { return };
-    let written = directory::write(&read.entries, summary, &read.side);
+    let mut written = Vec::new();
+    directory::write(&read.entries, summary, &read.side, &mut written).expect("a Vec takes all bytes");
     let again = directory::read(&some_object(), &written).expect("what was read is written and read again");
     assert_eq!((again.entries, again.summary, again.side), (read.entries, read.summary, read.side));
 }

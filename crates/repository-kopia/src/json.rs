@@ -31,6 +31,12 @@ pub(crate) fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     value.serialize(&mut serializer).expect("records have string keys and a Vec takes all bytes");
 }
 
+/// Writes `value` as compact JSON and a newline, the form of values that Kopia writes through an encoder stream.
+pub(crate) fn write_line<T: Serialize>(value: &T, out: &mut dyn io::Write) -> io::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, GoFormatter))?;
+    out.write_all(b"\n")
+}
+
 /// `value` as compact JSON.
 pub(crate) fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();

@@ -86,15 +86,19 @@ pub const PREFIX_MANIFEST: u8 = manifest::MANIFEST_PREFIX;
 /// Content prefix of the index objects of files.
 pub const PREFIX_INDEX: u8 = b'x';
 
-/// The bytes of a directory listing. `entries` stand in Kopia's order: directories first, each group by name.
+/// Writes a directory listing. `entries` stand in Kopia's order: directories first, each group by name.
 ///
 /// `side` and what entries have of it stand in members that Kopia passes over; see the format's section "Side record".
+///
+/// # Errors
+/// Those of `out`.
 pub fn write_directory(
     entries: &[::repository::Entry],
     summary: &::repository::Summary,
     side: &::repository::DirectorySide,
-) -> Vec<u8> {
-    directory::write(entries, summary, side)
+    out: &mut dyn std::io::Write,
+) -> std::io::Result<()> {
+    directory::write(entries, summary, side, out)
 }
 
 /// The bytes of an index object over `pieces`, each with its length in bytes, that follow each other without gaps.

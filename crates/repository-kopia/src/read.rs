@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use repository::{ContentId, DataId, Directory};
 
-use crate::directory;
+use crate::directory::{self, Arriving};
 use crate::error::{ReadError, Unsupported};
 use crate::object::{ObjectId, Piece, read_index_object};
 use crate::repository::Repository;
@@ -97,7 +97,15 @@ impl Repository {
     /// When it cannot be read or makes no sense.
     pub async fn directory(&self, data: &DataId) -> Result<Directory, ReadError> {
         let object = parse_object(data)?;
-        directory::read(&object, &self.object(data).await?)
+        let pieces = self.pieces(data).await?;
+        if let [piece] = pieces.as_slice() {
+            return directory::read(&object, &self.piece(data, piece).await?);
+        }
+        let mut arriving = Arriving::new(object);
+        for piece in &pieces {
+            arriving.push(&self.piece(data, piece).await?)?;
+        }
+        arriving.finish()
     }
 }
 

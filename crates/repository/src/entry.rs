@@ -69,7 +69,7 @@ pub struct Entry {
     /// Its data.
     pub data: DataId,
     /// For directories, and for the root of a single-file snapshot.
-    pub summary: Option<Summary>,
+    pub summary: Option<Box<Summary>>,
     /// What else is known of it; of a directory only its name, since it keeps its attributes itself.
     pub side: Option<Box<Side>>,
 }

@@ -4,6 +4,7 @@
 //! from the root to what is being read are kept.
 
 use std::collections::HashMap;
+use std::io::{self, BufWriter, Write as _};
 use std::time::Duration;
 
 use codec::compress::Algorithm;
@@ -25,6 +26,9 @@ use crate::shortfall::{Shortfall, Shortfalls};
 const ERRORS_NAMED: usize = 10;
 /// Failed entries named in the outcome; their count is complete.
 const OUTCOME_ENTRIES_NAMED: usize = 100;
+
+/// What is written of a listing before it is cut, in bytes.
+const LISTING_BUFFER_BYTES: usize = 64 << 10;
 
 /// A directory of this run.
 pub(super) type DirectoryNumber = u64;
@@ -285,32 +289,99 @@ impl Builder<'_> {
             (is_other(a), a.name.as_bytes()).cmp(&(is_other(b), b.name.as_bytes()))
         });
         let summary = Summary { incomplete: incomplete.map(str::to_owned), ..summarize(&open) };
-        let listing = write_directory(&open.entries, &summary, &open.side);
-        let object = self.object(PREFIX_DIRECTORY, &listing, open.metadata_compression)?;
-        Ok(Entry { data: object.into(), summary: Some(summary), size_bytes: 0, ..open.draft })
+        let object = self.listing(&open, &summary)?;
+        Ok(Entry { data: object.into(), summary: Some(Box::new(summary)), size_bytes: 0, ..open.draft })
+    }
+
+    fn listing(&mut self, open: &OpenDirectory, summary: &Summary) -> Result<ObjectId, BackupError> {
+        let writer = ObjectWriter::new(self, PREFIX_DIRECTORY, open.metadata_compression);
+        // Short words become long stretches, which are cut much faster.
+        let mut out = BufWriter::with_capacity(LISTING_BUFFER_BYTES, writer);
+        let written = write_directory(&open.entries, summary, &open.side, &mut out).and_then(|()| out.flush());
+        let (mut writer, _) = out.into_parts();
+        match (written, writer.failed.take()) {
+            (_, Some(error)) => Err(error),
+            (written, None) => {
+                written.expect("a listing can be written, and what stops its writer is told");
+                writer.finish()
+            }
+        }
     }
 
     /// Stores bytes as an object, cut by the repository's splitter, with index objects above as needed.
     fn object(&mut self, prefix: u8, bytes: &[u8], compression: Option<Algorithm>) -> Result<ObjectId, BackupError> {
-        let repository = self.seal.session.repository();
-        let mut splitter = Splitter::new(repository.splitter());
-        let mut pieces = Vec::new();
+        let mut writer = ObjectWriter::new(self, prefix, compression);
+        writer.take(bytes)?;
+        writer.finish()
+    }
+}
+
+/// Stores what is written as an object. Of its bytes one piece is in memory.
+struct ObjectWriter<'b, 'a> {
+    builder: &'b mut Builder<'a>,
+    prefix: u8,
+    compression: Option<Algorithm>,
+    splitter: Splitter,
+    /// What has come of the piece that has not ended.
+    piece: Vec<u8>,
+    pieces: Vec<(ObjectId, u64)>,
+    /// Why writing failed.
+    failed: Option<BackupError>,
+}
+
+impl<'b, 'a> ObjectWriter<'b, 'a> {
+    fn new(builder: &'b mut Builder<'a>, prefix: u8, compression: Option<Algorithm>) -> Self {
+        let splitter = Splitter::new(builder.seal.session.repository().splitter());
+        Self { builder, prefix, compression, splitter, piece: Vec::new(), pieces: Vec::new(), failed: None }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
         let mut rest = bytes;
-        loop {
-            let end = splitter.next_cut(rest).unwrap_or(rest.len());
-            let (piece, after) = rest.split_at(end);
-            let content = repository.content_id(prefix, piece);
-            self.worker.store(content, &[piece], compression)?;
-            pieces.push((ObjectId::direct(content), piece.len() as u64));
-            rest = after;
-            if rest.is_empty() {
-                break;
+        while let Some(end) = self.splitter.next_cut(rest) {
+            self.piece.extend_from_slice(&rest[..end]);
+            self.end_piece()?;
+            rest = &rest[end..];
+        }
+        self.piece.extend_from_slice(rest);
+        Ok(())
+    }
+
+    fn end_piece(&mut self) -> Result<(), BackupError> {
+        let content = self.builder.seal.session.repository().content_id(self.prefix, &self.piece);
+        self.builder.worker.store(content, &[&self.piece], self.compression)?;
+        self.pieces.push((ObjectId::direct(content), self.piece.len() as u64));
+        self.piece.clear();
+        Ok(())
+    }
+
+    /// Ends the object; one without bytes has an empty piece.
+    fn finish(mut self) -> Result<ObjectId, BackupError> {
+        if !self.piece.is_empty() || self.pieces.is_empty() {
+            self.end_piece()?;
+        }
+        match self.pieces.as_slice() {
+            [(object, _)] => Ok(*object),
+            _ => {
+                let index = write_index_object(&self.pieces);
+                Ok(self.builder.object(self.prefix, &index, self.compression)?.indirect())
             }
         }
-        match pieces.as_slice() {
-            [(object, _)] => Ok(*object),
-            _ => Ok(self.object(prefix, &write_index_object(&pieces), compression)?.indirect()),
+    }
+}
+
+impl io::Write for ObjectWriter<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.take(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                self.failed = Some(error);
+                Err(io::Error::other("the object cannot be stored"))
+            }
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -318,8 +389,8 @@ impl Builder<'_> {
 fn single_file(mut open: OpenDirectory) -> Entry {
     let summary = summarize(&open);
     match open.entries.pop() {
-        Some(entry) => Entry { summary: Some(Summary { directory_count: 0, ..summary }), ..entry },
-        None => Entry { kind: EntryKind::File, summary: Some(summary), ..open.draft },
+        Some(entry) => Entry { summary: Some(Box::new(Summary { directory_count: 0, ..summary })), ..entry },
+        None => Entry { kind: EntryKind::File, summary: Some(Box::new(summary)), ..open.draft },
     }
 }
 

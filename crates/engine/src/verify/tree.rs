@@ -74,7 +74,7 @@ impl Node {
             depth: parent.as_ref().map_or(0, |parent| parent.depth + 1),
             parent,
             data: entry.data.clone(),
-            stated: entry.summary.clone(),
+            stated: entry.summary.as_deref().cloned(),
             is_bad: Rc::new(Cell::new(false)),
         })
     }
