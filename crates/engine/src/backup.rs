@@ -66,7 +66,7 @@ const FINISHED_WAITING: usize = 128;
 /// What compression and encryption may add to a longest piece.
 const SCRATCH_EXTRA_BYTES: usize = 128 << 10;
 /// What a compressor, and a decompressor that checks it, take themselves.
-const COMPRESSOR_BYTES: usize = 2 << 20;
+const COMPRESSOR_BYTES: usize = 1280 << 10;
 /// Threads that read and seal, for each one that hashes: hashing side by side is that much faster.
 const THREADS_PER_HASHING_THREAD: usize = 3;
 
