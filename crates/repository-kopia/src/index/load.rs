@@ -21,6 +21,8 @@ use crate::error::IndexError;
 const READS_IN_FLIGHT: usize = 64;
 /// Their sizes together in KiB, or one that is larger.
 const READ_KIB_IN_FLIGHT: u32 = 16 << 10;
+/// Bytes of index blobs added in one go, or one blob that is larger.
+const ADDED_BYTES: usize = 1 << 20;
 /// How often the list of index blobs is read anew when one of them is gone.
 const ATTEMPTS: u32 = 10;
 
@@ -164,33 +166,49 @@ async fn read_index_blob<'a>(
     Ok(Sealed { key, bytes, room })
 }
 
-/// Adds what has been read, all of it in one go: while a thread is at it nobody looks after the reads under way.
+/// Adds what has been read, much of it in one go: while a thread is at it nobody looks after the reads under way. What is
+/// added gives its room to them.
 async fn add(
     mut builder: Builder,
     crypto: &Arc<Crypto>,
     read: Vec<Result<Sealed<'_>, IndexError>>,
 ) -> Result<(Builder, Vec<IndexError>), IndexError> {
-    let mut rooms = Vec::with_capacity(read.len());
-    let mut blobs = Vec::with_capacity(read.len());
-    for sealed in read {
-        let Sealed { key, bytes, room } = sealed?;
-        rooms.push(room);
-        blobs.push((key, bytes));
-    }
-    let crypto = Arc::clone(crypto);
-    blocking(move || {
-        let mut damage = Vec::new();
-        for (key, bytes) in blobs {
-            let file = blob::open(&crypto, key.as_str(), Vec::from(bytes)).and_then(IndexFile::parse);
-            let added = match file {
-                Ok(file) => builder.add(&file)?,
-                Err(detail) => Err(detail),
-            };
-            damage.extend(added.err().map(|detail| IndexError::Damaged { blob: key.to_string(), detail }));
+    let mut damage = Vec::new();
+    let mut read = read.into_iter().peekable();
+    while read.peek().is_some() {
+        let (mut blobs, mut rooms, mut bytes_count) = (Vec::new(), Vec::new(), 0);
+        while bytes_count < ADDED_BYTES
+            && let Some(sealed) = read.next()
+        {
+            let Sealed { key, bytes, room } = sealed?;
+            bytes_count += bytes.len();
+            blobs.push((key, bytes));
+            rooms.push(room);
         }
-        Ok((builder, damage))
-    })
-    .await?
+        let crypto = Arc::clone(crypto);
+        let (back, wrong) = blocking(move || add_some(builder, &crypto, blobs)).await??;
+        drop(rooms);
+        builder = back;
+        damage.extend(wrong);
+    }
+    Ok((builder, damage))
+}
+
+fn add_some(
+    mut builder: Builder,
+    crypto: &Crypto,
+    blobs: Vec<(ObjectKey, Bytes)>,
+) -> Result<(Builder, Vec<IndexError>), IndexError> {
+    let mut damage = Vec::new();
+    for (key, bytes) in blobs {
+        let file = blob::open(crypto, key.as_str(), Vec::from(bytes)).and_then(IndexFile::parse);
+        let added = match file {
+            Ok(file) => builder.add(&file)?,
+            Err(detail) => Err(detail),
+        };
+        damage.extend(added.err().map(|detail| IndexError::Damaged { blob: key.to_string(), detail }));
+    }
+    Ok((builder, damage))
 }
 
 /// Has a thread for blocking work do something.
