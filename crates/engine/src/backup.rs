@@ -145,7 +145,7 @@ pub fn backup(
     let sealing_long = if source.compresses() { threads } else { threads.div_ceil(2) };
     let scratches = Pool::new(sealing_long, splitter.max_piece_bytes() + SCRATCH_EXTRA_BYTES);
     let compressing_bytes = if source.compresses() { threads * COMPRESSOR_BYTES } else { 0 };
-    let read_bytes = (limits.chunks + threads - sealing_long) * CHUNK_BYTES - compressing_bytes;
+    let read_bytes = ((limits.chunks + threads - sealing_long) * CHUNK_BYTES).saturating_sub(compressing_bytes);
     let memory = chunk::Memory::new(read_bytes, threads, splitter);
 
     let (memory, scratches) = (&memory, &scratches);

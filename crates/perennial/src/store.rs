@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::runner::Runner;
 use crate::{output, source};
 
-/// Store calls at a time: what index loading asks for at once, and some for packs.
+/// Store calls at a time: as many as index loading asks for at once.
 const CALLS_IN_FLIGHT: usize = 64;
 /// What one store may keep in the cache directory, in bytes.
 const CACHE_BYTES_MAX: u64 = 4 << 30;

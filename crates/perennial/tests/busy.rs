@@ -1,18 +1,12 @@
 //! A bucket whose server is busy, loses replies, and tears others: each command ends as if nothing had been.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use storage::embedded::EmbeddedS3;
-
-use crate::support::{Place, Ran, describe};
-
-const KEY_ID: &str = "id-of-key";
-const SECRET_KEY: &str = "the-secret-key";
+use crate::support::{Bucket, Place, describe};
 
 /// What a request meets.
 #[derive(Clone, Copy)]
@@ -116,18 +110,11 @@ fn refuse(mut client: &TcpStream, status: &str, code: &str) -> std::io::Result<(
 
 #[test]
 fn a_busy_server_that_loses_replies_costs_time_only() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     let place = Place::new();
     let source = place.plant("source");
-    fs::create_dir_all(place.path("server/backups")).unwrap();
-    let server = runtime.block_on(EmbeddedS3::start(&place.path("server"), KEY_ID, SECRET_KEY)).unwrap();
-    let front = Front::start(server.endpoint().trim_start_matches("http://").parse().unwrap());
-    let store = format!("s3://backups/laptop?endpoint=http://{}", front.address);
-    let run = |arguments: &[&str]| {
-        let mut command = place.command();
-        command.env("PERENNIAL_STORE", &store).env("KOPIA_S3_ACCESS_KEY_ID", KEY_ID);
-        Ran::of(&command.env("KOPIA_S3_SECRET_ACCESS_KEY", SECRET_KEY).args(arguments).output().unwrap())
-    };
+    let bucket = Bucket::start(&place);
+    let front = Front::start(bucket.server.endpoint().trim_start_matches("http://").parse().unwrap());
+    let run = |arguments: &[&str]| Bucket::run(&place, &format!("http://{}", front.address), arguments);
     run(&["repository", "create"]).expect(0);
     run(&["backup", "source"]).expect(0);
     let unchanged = run(&["backup", "source", "--json"]).expect(0).json();

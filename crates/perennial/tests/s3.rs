@@ -1,23 +1,16 @@
 //! A bucket, with the cache that goes with it.
 
-use crate::support::{Place, Ran, describe};
 use std::fs;
 
-use storage::embedded::EmbeddedS3;
+use crate::support::{Bucket, Place, describe};
 
 #[test]
 fn a_bucket_works_and_its_cache_holds_no_control_objects() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     let place = Place::new();
     let source = place.plant("source");
-    fs::create_dir_all(place.path("server/backups")).unwrap();
-    let server = runtime.block_on(EmbeddedS3::start(&place.path("server"), "id-of-key", "the-secret-key")).unwrap();
-    let store = format!("s3://backups/laptop?endpoint={}", server.endpoint());
-    let run = |arguments: &[&str]| {
-        let mut command = place.command();
-        command.env("PERENNIAL_STORE", &store).env("KOPIA_S3_ACCESS_KEY_ID", "id-of-key");
-        Ran::of(&command.env("KOPIA_S3_SECRET_ACCESS_KEY", "the-secret-key").args(arguments).output().unwrap())
-    };
+    let bucket = Bucket::start(&place);
+    let endpoint = bucket.server.endpoint();
+    let run = |arguments: &[&str]| Bucket::run(&place, &endpoint, arguments);
     run(&["repository", "create"]).expect(0);
     run(&["backup", "source"]).expect(0);
     let cold = run(&["backup", "source", "--json", "--cache-dir", "cold"]).expect(0).json();
@@ -38,7 +31,7 @@ fn a_bucket_works_and_its_cache_holds_no_control_objects() {
         let kept = fs::read(file.unwrap().path()).unwrap();
         assert!(!kept.windows(64).any(|window| window == &format_blob[..64]));
     }
-    drop(server);
+    drop(bucket);
     let gone = run(&["snapshots", "--cache-dir", "cold"]);
     assert_eq!(gone.code, Some(6), "{gone:?}");
 }

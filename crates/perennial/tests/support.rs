@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use storage::embedded::EmbeddedS3;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 pub const PASSWORD: &str = "correct horse battery staple";
+
+const KEY_ID: &str = "id-of-key";
+const SECRET_KEY: &str = "the-secret-key";
 
 /// A directory of its own with a repository that may be made in it, and the program set up to use it.
 pub struct Place {
@@ -93,6 +98,30 @@ impl Place {
         symlink("hello.txt", root.join("link")).unwrap();
         symlink("../nowhere", root.join("photos/dangling")).unwrap();
         root
+    }
+}
+
+/// A bucket `backups` on a server of its own, below the place.
+pub struct Bucket {
+    pub server: EmbeddedS3,
+    _runtime: Runtime,
+}
+
+impl Bucket {
+    pub fn start(place: &Place) -> Self {
+        let root = place.path("server");
+        fs::create_dir_all(root.join("backups")).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let server = EmbeddedS3::start(&root, KEY_ID, SECRET_KEY);
+        Self { server: runtime.block_on(server).unwrap(), _runtime: runtime }
+    }
+
+    /// The program with the keys of the bucket, which answers at `endpoint`.
+    pub fn run(place: &Place, endpoint: &str, arguments: &[&str]) -> Ran {
+        let mut command = place.command();
+        command.env("PERENNIAL_STORE", format!("s3://backups/laptop?endpoint={endpoint}"));
+        command.env("KOPIA_S3_ACCESS_KEY_ID", KEY_ID).env("KOPIA_S3_SECRET_ACCESS_KEY", SECRET_KEY);
+        Ran::of(&command.args(arguments).output().unwrap())
     }
 }
 
