@@ -5,6 +5,8 @@
 
 mod arriving;
 
+mod listing;
+
 use std::borrow::Cow;
 use std::io::{self, Write};
 
@@ -19,6 +21,7 @@ use crate::side::{self, DirectorySideJson, EntrySideJson};
 use crate::timestamp::{GoTime, Text};
 
 pub(crate) use arriving::Arriving;
+pub use listing::{DirectoryListing, Entries};
 
 /// Marks a listing; anything else is none.
 const STREAM: &str = "kopia:directory";

@@ -56,6 +56,7 @@ mod timestamp;
 
 pub use content::{ContentHasher, Sealed, Sealer, Unsealed};
 pub use create::{CreateOptions, PACK_BYTES, VERSION_DEFAULT, VERSIONS};
+pub use directory::{DirectoryListing, Entries};
 pub use error::{BadOption, ContentError, IndexError, OpenError, ReadError, Unsupported, WriteError};
 pub use format_blob::Password;
 pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};

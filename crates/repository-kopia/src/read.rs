@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use repository::{ContentId, DataId, Directory};
+use repository::{ContentId, DataId};
 
-use crate::directory::{self, Arriving};
 use crate::error::{ReadError, Unsupported};
 use crate::object::{ObjectId, Piece, read_index_object};
 use crate::repository::Repository;
@@ -89,23 +88,6 @@ impl Repository {
             }
             _ => Ok(bytes),
         }
-    }
-
-    /// Reads a directory.
-    ///
-    /// # Errors
-    /// When it cannot be read or makes no sense.
-    pub async fn directory(&self, data: &DataId) -> Result<Directory, ReadError> {
-        let object = parse_object(data)?;
-        let pieces = self.pieces(data).await?;
-        if let [piece] = pieces.as_slice() {
-            return directory::read(&object, &self.piece(data, piece).await?);
-        }
-        let mut arriving = Arriving::new(object);
-        for piece in &pieces {
-            arriving.push(&self.piece(data, piece).await?)?;
-        }
-        arriving.finish()
     }
 }
 

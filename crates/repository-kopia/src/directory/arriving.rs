@@ -65,7 +65,12 @@ impl Arriving {
         bytes.iter().try_for_each(|byte| self.take(*byte)).map_err(|detail| self.damaged(detail))
     }
 
-    /// The listing, of which everything has come.
+    /// The entries that have come since this was asked last.
+    pub(crate) fn take_entries(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// The listing, of which everything has come; without the entries that were taken.
     pub(crate) fn finish(mut self) -> Result<Directory, ReadError> {
         let mut directory = read(&self.object, &self.frame)?;
         directory.entries.append(&mut self.entries);
