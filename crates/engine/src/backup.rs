@@ -36,6 +36,8 @@ mod upload;
 
 mod tree;
 
+mod gather;
+
 mod checkpoint;
 
 mod commit;

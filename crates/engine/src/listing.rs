@@ -15,14 +15,18 @@ use std::sync::Arc;
 
 use folder::Folder;
 use jiff::Timestamp;
+use names::Names;
 use repository::{DeviceNumber, SpecialKind};
 use repository_kopia::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Policy, Rules, parse_dot_ignore};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, statat};
+use rustix::io::Errno;
 
 /// Times between these, in seconds since 1970, can be written so that every program reads them: the years 1 to 9999.
 pub(crate) const MTIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_207_199;
 /// A dot-ignore file is read up to this size in bytes.
 const DOT_IGNORE_BYTES_MAX: u64 = 1 << 20;
+/// Names that the system is asked about at a time.
+const NAMES_AT_ONCE: usize = 1024;
 /// Name of the file that marks a cache directory.
 const CACHEDIR_TAG: &str = "CACHEDIR.TAG";
 
@@ -30,12 +34,6 @@ const CACHEDIR_TAG: &str = "CACHEDIR.TAG";
 pub(crate) enum Location {
     Open(Arc<Folder>),
     In { parent: Arc<Folder>, name: CString },
-}
-
-/// A directory that is being worked in, and how it is opened later.
-pub(crate) struct Opened {
-    pub(crate) fd: Arc<OwnedFd>,
-    pub(crate) folder: Arc<Folder>,
 }
 
 /// One listed name.
@@ -64,14 +62,22 @@ impl Listed {
     }
 }
 
-/// What of a directory belongs into a backup.
+/// Names that the system was asked about, and what of them belongs into a backup.
+#[derive(Default)]
 pub(crate) struct Chosen {
-    /// Files, directories and links, by raw name.
+    /// Files, directories and links.
     pub(crate) entries: Vec<Listed>,
-    /// Everything else, by raw name.
+    /// Everything else.
     pub(crate) specials: Vec<Listed>,
-    /// The rules below it.
-    pub(crate) rules: Rules,
+    /// Those of which the system says nothing, and why.
+    pub(crate) failed: Vec<Unanswered>,
+}
+
+/// A name of which the system says nothing.
+pub(crate) struct Unanswered {
+    pub(crate) name: String,
+    pub(crate) is_directory: bool,
+    pub(crate) error: io::Error,
 }
 
 /// Rules of a directory that make no sense.
@@ -81,52 +87,124 @@ pub(crate) struct BadRules {
     pub(crate) source: IgnoreError,
 }
 
-/// Leaves out what `rules` and those in the directory itself exclude. `path` is the directory's, relative to the root.
-pub(crate) fn choose(
-    fd: &OwnedFd,
-    listed: Vec<Listed>,
-    path: &str,
-    policy: &Policy,
-    rules: Rules,
-    device: u64,
-) -> Result<Chosen, BadRules> {
-    let rules = dot_ignore_rules(fd, &listed, path, policy, rules)?;
-    let is_cache = policy.files.ignore_cache_dirs && is_cache_directory(fd, &listed);
-    let mut entries = if is_cache { Vec::new() } else { not_excluded(listed, path, policy, &rules, device) };
-    let specials = entries.extract_if(.., |entry| entry.is_special()).collect();
-    tell_names_apart(&mut entries);
-    Ok(Chosen { entries, specials, rules })
+/// A directory that is being worked in, and how it is opened later.
+pub(crate) struct Opened {
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) folder: Arc<Folder>,
 }
 
-/// Opens a directory and lists it, by raw name.
-pub(crate) fn open_and_list(place: Location) -> io::Result<(Opened, Vec<Listed>)> {
-    let (fd, folder) = match place {
-        Location::Open(folder) => (folder.open()?, folder),
-        Location::In { parent, name } => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = Arc::new(openat(&*parent.open()?, name.as_c_str(), flags, Mode::empty())?);
-            let folder = Folder::child(&parent, name, &fd)?;
-            (fd, folder)
-        }
-    };
-    let mut listed = Vec::new();
-    for entry in Dir::read_from(&*fd)? {
-        let entry = entry?;
-        let raw = entry.file_name().to_owned();
-        if matches!(raw.as_bytes(), b"." | b"..") {
-            continue;
-        }
-        let stat = match statat(&*fd, raw.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            // It was removed between the two calls: it is not part of the directory any more.
-            Err(rustix::io::Errno::NOENT) => continue,
-            Err(error) => return Err(error.into()),
+/// A directory that is gone through, some names at a time, in the order in which its listing is stored.
+pub(crate) struct Reading {
+    pub(crate) opened: Opened,
+    names: Names,
+    /// The first name that was not looked at.
+    next: usize,
+}
+
+/// What is left out of a directory.
+pub(crate) struct Exclusions {
+    /// Those for what is below it, too.
+    pub(crate) rules: Rules,
+    /// The directory holds what can be made again, and nothing of it belongs into a backup.
+    is_cache: bool,
+}
+
+impl Reading {
+    /// Opens a directory and reads its names.
+    pub(crate) fn open(place: Location) -> io::Result<Self> {
+        let (fd, folder) = match place {
+            Location::Open(folder) => (folder.open()?, folder),
+            Location::In { parent, name } => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = Arc::new(openat(&*parent.open()?, name.as_c_str(), flags, Mode::empty())?);
+                let folder = Folder::child(&parent, name, &fd)?;
+                (fd, folder)
+            }
         };
-        let name = names::as_text(raw.as_bytes());
-        listed.push(Listed { raw, name, file_type: FileType::from_raw_mode(stat.st_mode), stat });
+        let names = Names::read(&fd)?;
+        Ok(Self { opened: Opened { fd, folder }, names, next: 0 })
     }
-    listed.sort_by(|a, b| a.raw.cmp(&b.raw));
-    Ok((Opened { fd, folder }, listed))
+
+    /// What `rules`, those in the directory itself and the policy exclude. `path` is the directory's, relative to the root.
+    pub(crate) fn exclusions(&self, path: &str, policy: &Policy, rules: Rules) -> Result<Exclusions, BadRules> {
+        let rules = self.dot_ignore_rules(path, policy, rules)?;
+        Ok(Exclusions { rules, is_cache: policy.files.ignore_cache_dirs && self.is_cache_directory() })
+    }
+
+    /// True when every name was looked at.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.next == self.names.len()
+    }
+
+    /// Looks at the first names.
+    ///
+    /// # Errors
+    /// When the system says nothing of any of them.
+    pub(crate) fn first(
+        &mut self,
+        path: &str,
+        policy: &Policy,
+        exclusions: &Exclusions,
+        device: u64,
+    ) -> io::Result<Chosen> {
+        let mut first = self.more(path, policy, exclusions, device);
+        let is_without_answers = first.entries.is_empty() && first.specials.is_empty();
+        match first.failed.pop_if(|_| is_without_answers) {
+            Some(unanswered) => Err(unanswered.error),
+            None => Ok(first),
+        }
+    }
+
+    /// Looks at the next names. What is gone since they were read is not part of the directory any more.
+    pub(crate) fn more(&mut self, path: &str, policy: &Policy, exclusions: &Exclusions, device: u64) -> Chosen {
+        let mut chosen = Chosen::default();
+        if exclusions.is_cache {
+            self.next = self.names.len();
+        }
+        let end = self.names.len().min(self.next + NAMES_AT_ONCE);
+        for name in self.names.range(self.next..end) {
+            let stat = match statat(&*self.opened.fd, name.raw, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    let (name, is_directory) = (name.text.to_owned(), name.is_directory);
+                    chosen.failed.push(Unanswered { name, is_directory, error: errno.into() });
+                    continue;
+                }
+            };
+            let file_type = FileType::from_raw_mode(stat.st_mode);
+            let entry = Listed { raw: name.raw.to_owned(), name: name.text.to_owned(), stat, file_type };
+            match is_excluded(&entry, path, policy, &exclusions.rules, device) {
+                true => {}
+                false if entry.is_special() => chosen.specials.push(entry),
+                false => chosen.entries.push(entry),
+            }
+        }
+        self.next = end;
+        chosen
+    }
+
+    /// The rules below a directory: those from above, then those of its own dot-ignore files.
+    fn dot_ignore_rules(&self, path: &str, policy: &Policy, rules: Rules) -> Result<Rules, BadRules> {
+        let mut rules = rules;
+        for name in policy.files.ignore_dot_files.iter().filter(|name| self.names.has(name)) {
+            let Ok(text) = read_small(&self.opened.fd, name, DOT_IGNORE_BYTES_MAX) else { continue };
+            let text = String::from_utf8_lossy(&text);
+            let base = if path.is_empty() { String::new() } else { format!("/{path}") };
+            rules = rules
+                .child(&base, parse_dot_ignore(&text))
+                .map_err(|source| BadRules { path: format!("/{path}"), source })?;
+        }
+        Ok(rules)
+    }
+
+    fn is_cache_directory(&self) -> bool {
+        self.names.has(CACHEDIR_TAG)
+            && statat(&*self.opened.fd, CACHEDIR_TAG, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+            && read_small(&self.opened.fd, CACHEDIR_TAG, CACHEDIR_TAG_SIGNATURE.len() as u64)
+                .is_ok_and(|bytes| bytes == CACHEDIR_TAG_SIGNATURE)
+    }
 }
 
 /// The modification time, or the nearest that can be written.
@@ -153,61 +231,12 @@ pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
-fn not_excluded(listed: Vec<Listed>, path: &str, policy: &Policy, rules: &Rules, device: u64) -> Vec<Listed> {
-    let is_chosen = |entry: &Listed| {
-        let is_directory = entry.file_type == FileType::Directory;
-        let too_large = policy.files.max_file_bytes.is_some_and(|limit| entry.stat.st_size as u64 > limit);
-        let elsewhere = policy.files.one_file_system && entry.stat.st_dev != device;
-        let ignored = || !rules.is_empty() && rules.is_ignored(&format!("/{}", join(path, &entry.name)), is_directory);
-        !too_large && !elsewhere && !ignored()
-    };
-    listed.into_iter().filter(is_chosen).collect()
-}
-
-/// Names that are not UTF-8 are written so that no two are the same.
-fn tell_names_apart(entries: &mut [Listed]) {
-    let is_foreign = |entry: &&Listed| entry.raw_name().is_some();
-    if !entries.iter().any(|entry| is_foreign(&entry)) {
-        return;
-    }
-    let foreign = entries.iter().filter(is_foreign).map(|entry| entry.raw.as_bytes());
-    let others = entries.iter().filter(|entry| !is_foreign(entry)).map(|entry| entry.name.as_str());
-    let mut written = names::tell_apart(foreign, others).into_iter();
-    for entry in entries.iter_mut() {
-        if entry.raw_name().is_some() {
-            entry.name = written.next().unwrap_or_default();
-        }
-    }
-}
-
-/// The rules below a directory: those from above, then those of its own dot-ignore files.
-fn dot_ignore_rules(
-    fd: &OwnedFd,
-    listed: &[Listed],
-    path: &str,
-    policy: &Policy,
-    rules: Rules,
-) -> Result<Rules, BadRules> {
-    let mut rules = rules;
-    for name in &policy.files.ignore_dot_files {
-        if !listed.iter().any(|entry| entry.name == *name) {
-            continue;
-        }
-        let Ok(text) = read_small(fd, name, DOT_IGNORE_BYTES_MAX) else { continue };
-        let text = String::from_utf8_lossy(&text);
-        let base = if path.is_empty() { String::new() } else { format!("/{path}") };
-        rules = rules
-            .child(&base, parse_dot_ignore(&text))
-            .map_err(|source| BadRules { path: format!("/{path}"), source })?;
-    }
-    Ok(rules)
-}
-
-fn is_cache_directory(fd: &OwnedFd, listed: &[Listed]) -> bool {
-    let has_tag = listed.iter().any(|entry| entry.name == CACHEDIR_TAG && entry.file_type == FileType::RegularFile);
-    has_tag
-        && read_small(fd, CACHEDIR_TAG, CACHEDIR_TAG_SIGNATURE.len() as u64)
-            .is_ok_and(|bytes| bytes == CACHEDIR_TAG_SIGNATURE)
+fn is_excluded(entry: &Listed, path: &str, policy: &Policy, rules: &Rules, device: u64) -> bool {
+    let is_directory = entry.file_type == FileType::Directory;
+    let too_large = policy.files.max_file_bytes.is_some_and(|limit| entry.stat.st_size as u64 > limit);
+    let elsewhere = policy.files.one_file_system && entry.stat.st_dev != device;
+    let ignored = || !rules.is_empty() && rules.is_ignored(&format!("/{}", join(path, &entry.name)), is_directory);
+    too_large || elsewhere || ignored()
 }
 
 fn read_small(directory: &OwnedFd, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {

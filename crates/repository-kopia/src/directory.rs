@@ -7,6 +7,8 @@ mod arriving;
 
 mod listing;
 
+mod waiting;
+
 use std::borrow::Cow;
 use std::io::{self, Write};
 
@@ -22,23 +24,13 @@ use crate::timestamp::{GoTime, Text};
 
 pub(crate) use arriving::Arriving;
 pub use listing::{DirectoryListing, Entries};
+pub use waiting::{WaitingEntries, stored_order};
 
 /// Marks a listing; anything else is none.
 const STREAM: &str = "kopia:directory";
 const SETUID: u32 = 1 << 23;
 const SETGID: u32 = 1 << 22;
 const STICKY: u32 = 1 << 20;
-
-/// A listing as it is written: entry by entry, so that a large one needs no second copy of all of them.
-#[derive(Serialize)]
-struct WrittenDirectory<'a> {
-    stream: &'a str,
-    #[serde(serialize_with = "write_entries")]
-    entries: &'a [Entry],
-    summary: SummaryJson,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    perennial: Option<DirectorySideJson>,
-}
 
 /// A listing as it is read: each entry becomes what it means at once.
 #[derive(Deserialize)]
@@ -106,17 +98,28 @@ struct FailedEntryJson {
     error: String,
 }
 
-/// Writes a listing. `entries` stand in Kopia's order: directories first, each group by name.
-pub(crate) fn write(entries: &[Entry], summary: &Summary, side: &DirectorySide, out: &mut dyn Write) -> io::Result<()> {
-    let (summary, perennial) = (SummaryJson::from(summary), side::directory_to_json(side));
-    json::write_line(&WrittenDirectory { stream: STREAM, entries, summary, perennial }, out)
-}
-
-fn write_entries<S: Serializer>(entries: &&[Entry], serializer: S) -> Result<S::Ok, S::Error> {
-    match entries.is_empty() {
-        true => serializer.serialize_none(),
-        false => serializer.collect_seq(entries.iter().map(EntryJson::from)),
+/// Writes a listing: entry by entry, so that a large one needs no memory for all of them. They come in [`stored_order`].
+pub(crate) fn write<'a>(
+    entries: impl Iterator<Item = io::Result<Cow<'a, Entry>>>,
+    summary: &Summary,
+    side: &DirectorySide,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    write!(out, "{{\"stream\":\"{STREAM}\",\"entries\":")?;
+    let mut before = b"[";
+    for entry in entries {
+        out.write_all(before)?;
+        json::write_to(&EntryJson::from(&*entry?), out)?;
+        before = b",";
     }
+    out.write_all(if before == b"[" { b"null" } else { b"]" })?;
+    out.write_all(b",\"summary\":")?;
+    json::write_to(&SummaryJson::from(summary), out)?;
+    if let Some(side) = side::directory_to_json(side) {
+        out.write_all(b",\"perennial\":")?;
+        json::write_to(&side, out)?;
+    }
+    out.write_all(b"}\n")
 }
 
 /// Reads a listing.
@@ -284,7 +287,10 @@ fn read_mode(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use repository::{DirectorySide, UnknownSpecial};
+    use std::borrow::Cow;
+    use std::io;
+
+    use repository::{Directory, DirectorySide, Entry, UnknownSpecial};
 
     use super::{Mode, is_default, read, read_mode, write};
     use crate::object::ObjectId;
@@ -293,13 +299,17 @@ mod tests {
     pub(super) const EMPTY: &str = "{\"stream\":\"kopia:directory\",\"entries\":null,\"summary\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20Z\",\"numFailed\":0}}\n";
     pub(super) const FULL: &str = "{\"stream\":\"kopia:directory\",\"entries\":[{\"name\":\"sub\",\"type\":\"d\",\"mode\":\"0755\",\"mtime\":\"2023-11-14T22:13:20.5Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"k00112233445566778899aabbccddeeff\",\"summ\":{\"size\":0,\"files\":0,\"symlinks\":0,\"dirs\":1,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}},{\"name\":\"a\\u003cb\\u003e\\u0026.txt\",\"type\":\"f\",\"mode\":\"0644\",\"size\":11,\"mtime\":\"2023-11-14T22:13:20.123456789Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"e284e5ae9e9ee34777499c886c42fce0\"},{\"name\":\"link\",\"type\":\"s\",\"mode\":\"0777\",\"size\":3,\"mtime\":\"2023-11-14T22:13:20Z\",\"uid\":1000,\"gid\":1000,\"obj\":\"ffeeddccbbaa99887766554433221100\"},{\"name\":\"setuid\",\"type\":\"f\",\"mode\":\"040000755\",\"mtime\":\"1970-01-01T00:00:01Z\",\"obj\":\"4e51e7a913fc80137da52880fecca175\"}],\"summary\":{\"size\":11,\"files\":2,\"symlinks\":1,\"dirs\":2,\"maxTime\":\"2023-11-14T22:13:20.5Z\",\"numFailed\":0}}\n";
 
+    fn all(listing: &Directory) -> impl Iterator<Item = io::Result<Cow<'_, Entry>>> {
+        listing.entries.iter().map(|entry| Ok(Cow::Borrowed(entry)))
+    }
+
     #[test]
     fn listings_have_kopias_bytes() {
         let object: ObjectId = "kaabb".parse().unwrap();
         for listing in [EMPTY, FULL] {
             let read = read(&object, listing.as_bytes()).unwrap();
             let mut written = Vec::new();
-            write(&read.entries, &read.summary.unwrap(), &read.side, &mut written).unwrap();
+            write(all(&read), read.summary.as_ref().unwrap(), &read.side, &mut written).unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), listing);
         }
     }
@@ -315,7 +325,7 @@ mod tests {
         assert_eq!(listing.entries[0].xattrs()[1].name, b"user.\xff");
         assert_eq!(listing.side.specials[1].name, b"pipe\xff");
         let mut written = Vec::new();
-        write(&listing.entries, &listing.summary.unwrap(), &listing.side, &mut written).unwrap();
+        write(all(&listing), listing.summary.as_ref().unwrap(), &listing.side, &mut written).unwrap();
         assert_eq!(String::from_utf8(written).unwrap(), BEYOND);
     }
 

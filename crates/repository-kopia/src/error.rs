@@ -201,7 +201,7 @@ pub enum IndexError {
         /// How often the list was read anew.
         attempts: u32,
     },
-    /// The merged index could not be kept or read on this machine.
+    /// The merged index, or what else waits in files on this machine, could not be kept or read.
     #[error("{operation}")]
     Table {
         /// What was being done, and with which file.

@@ -23,7 +23,7 @@ pub use merged::MergedIndex;
 pub(crate) use merged::newer;
 #[cfg(feature = "fuzzing")]
 pub(crate) use table::Builder;
-pub(crate) use table::{KEY_BYTES_MAX, Output, Places, Scratch, Sorted, SortedWriter};
+pub(crate) use table::{Body, KEY_BYTES_MAX, Output, Places, Scratch, Sorted, SortedWriter};
 pub(crate) use writer::write;
 
 use repository::{ContentId, PackId};

@@ -31,10 +31,9 @@ pub(crate) fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     value.serialize(&mut serializer).expect("records have string keys and a Vec takes all bytes");
 }
 
-/// Writes `value` as compact JSON and a newline, the form of values that Kopia writes through an encoder stream.
-pub(crate) fn write_line<T: Serialize>(value: &T, out: &mut dyn io::Write) -> io::Result<()> {
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, GoFormatter))?;
-    out.write_all(b"\n")
+/// Writes `value` as compact JSON.
+pub(crate) fn write_to<T: Serialize>(value: &T, out: &mut dyn io::Write) -> io::Result<()> {
+    Ok(value.serialize(&mut serde_json::Serializer::with_formatter(out, GoFormatter))?)
 }
 
 /// `value` as compact JSON.

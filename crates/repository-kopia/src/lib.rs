@@ -56,7 +56,7 @@ mod timestamp;
 
 pub use content::{ContentHasher, Sealed, Sealer, Unsealed};
 pub use create::{CreateOptions, PACK_BYTES, VERSION_DEFAULT, VERSIONS};
-pub use directory::{DirectoryListing, Entries};
+pub use directory::{DirectoryListing, Entries, WaitingEntries, stored_order};
 pub use error::{BadOption, ContentError, IndexError, OpenError, ReadError, Unsupported, WriteError};
 pub use format_blob::Password;
 pub use ignore::{CACHEDIR_TAG_SIGNATURE, IgnoreError, Rules, parse_dot_ignore};
@@ -87,14 +87,14 @@ pub const PREFIX_MANIFEST: u8 = manifest::MANIFEST_PREFIX;
 /// Content prefix of the index objects of files.
 pub const PREFIX_INDEX: u8 = b'x';
 
-/// Writes a directory listing. `entries` stand in Kopia's order: directories first, each group by name.
+/// Writes a directory listing, entry by entry. `entries` come in [`stored_order`].
 ///
 /// `side` and what entries have of it stand in members that Kopia passes over; see the format's section "Side record".
 ///
 /// # Errors
-/// Those of `out`.
-pub fn write_directory(
-    entries: &[::repository::Entry],
+/// Those of `out`, and the first of `entries`.
+pub fn write_directory<'a>(
+    entries: impl Iterator<Item = std::io::Result<std::borrow::Cow<'a, ::repository::Entry>>>,
     summary: &::repository::Summary,
     side: &::repository::DirectorySide,
     out: &mut dyn std::io::Write,

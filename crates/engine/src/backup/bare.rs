@@ -2,7 +2,8 @@
 //!
 //! To ask every file costs as much as all else that an unchanged backup asks the kernel for. Attributes do not change
 //! without their file's ctime, which nobody can set: so where names, inodes and ctimes in a directory are those at which
-//! nothing was found, nothing is there now. Only the absence of attributes is remembered, for a directory as a whole.
+//! nothing was found, nothing is there now. Only the absence of attributes is remembered, for a directory as a whole, or
+//! each part of one that is gone through in parts.
 //!
 //! The memory is a file of fixed size with a place for each directory, where another one may overwrite it. A place holds
 //! the hash of all that was seen, so that what is torn, damaged or another directory's is as good as nothing.
@@ -41,7 +42,7 @@ struct Memory {
     hash: KeyedHash,
 }
 
-/// What a directory looks like now.
+/// What a directory, or a part of it, looks like now.
 pub(super) struct Look {
     offset: u64,
     hash: Digest,
@@ -60,15 +61,17 @@ impl BareDirectories {
         Self(memory.map(Arc::new))
     }
 
-    /// How the directory at `path`, relative to the source, looks. Nothing where it would be of no use.
+    /// How a part of the directory at `path`, relative to the source, looks. Nothing where it would be of no use.
     pub(super) fn look<'a>(
         &self,
         path: &str,
+        part: u32,
         listed: impl Iterator<Item = &'a Listed>,
         now: Timestamp,
     ) -> Option<Look> {
         let memory = self.0.as_ref()?;
-        let mut seen = path.as_bytes().to_vec();
+        let mut seen = [path.as_bytes(), b"\0", &part.to_le_bytes()].concat();
+        let of_place = memory.hash.hash(&seen);
         let mut is_settled = true;
         for entry in listed.filter(|entry| entry.asks_by_name()) {
             let stat = &entry.stat;
@@ -79,8 +82,8 @@ impl BareDirectories {
             seen.extend_from_slice(&stat.st_ctime_nsec.to_le_bytes());
             is_settled &= has_settled(stat, now);
         }
-        let (hash, of_path) = (memory.hash.hash(&seen), memory.hash.hash(path.as_bytes()));
-        let number = of_path.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let hash = memory.hash.hash(&seen);
+        let number = of_place.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
         Some(Look { offset: number % PLACE_COUNT * PLACE_BYTES, hash, is_settled })
     }
 

@@ -41,6 +41,9 @@ pub enum BackupError {
     /// The repository could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Entries that waited in a file on this machine could not be read again.
+    #[error("read entries of a large directory from a temporary file")]
+    Waiting(#[source] io::Error),
     /// The run was asked to stop.
     #[error("the backup was interrupted")]
     Interrupted,
@@ -53,7 +56,7 @@ impl BackupError {
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {
-            Self::Source { .. } | Self::SourceKind { .. } | Self::Ignore { .. } => Class::Blocked,
+            Self::Source { .. } | Self::SourceKind { .. } | Self::Ignore { .. } | Self::Waiting(_) => Class::Blocked,
             Self::Read(error) => error.class(),
             Self::Write(error) => error.class(),
             Self::Interrupted => Class::Retry,
@@ -69,6 +72,7 @@ impl BackupError {
             Self::Ignore { .. } => Some("mend the pattern in the policy or in the ignore file"),
             Self::Read(error) => error.hint(),
             Self::Write(error) => error.hint(),
+            Self::Waiting(_) => Some("check the disk of the cache directory, or name another one"),
             Self::Interrupted => Some("run it again: it carries on with what was already stored"),
             Self::Stopped(_) => None,
         }

@@ -4,11 +4,12 @@
 //! owner, kind and size; then its data is taken over without opening the file. But only if every content of that data is in
 //! the index and its pack in the store: a backup must not rest on what is gone.
 
-use std::cell::Cell;
+use std::cmp::Ordering;
 use std::sync::Arc;
+use std::vec;
 
 use repository::{DataId, Entry, EntryKind, Identity, SnapshotId};
-use repository_kopia::{ObjectId, Repository, Session};
+use repository_kopia::{Entries, ObjectId, Repository, Session, stored_order};
 use storage::Class;
 
 use super::BackupError;
@@ -45,77 +46,98 @@ pub(super) fn parents(
 
 /// The entries that earlier snapshots have in one directory, by the bytes of their names: a name that only stands for another
 /// may have stood for yet another one then.
-#[derive(Default)]
-pub(super) struct Earlier {
-    directories: Vec<EarlierDirectory>,
+pub(super) struct Earlier<'a> {
+    directories: Vec<EarlierDirectory<'a>>,
 }
 
-/// One earlier listing, by name.
-struct EarlierDirectory {
-    entries: Vec<Entry>,
-    /// Where the next name is expected: the walk asks in the order in which the entries lie.
-    next: Cell<usize>,
+/// One earlier listing, as far as it was gone through: the walk asks in the order in which its entries are stored. In one that
+/// somebody stored in another order some are not found, and are read anew.
+struct EarlierDirectory<'a> {
+    /// Nothing when all of them have come.
+    more: Option<Entries<'a>>,
+    come: vec::IntoIter<Entry>,
+    next: Option<Entry>,
 }
 
-impl EarlierDirectory {
-    fn new(mut entries: Vec<Entry>) -> Self {
-        // They come as two sorted runs, directories and others, which a stable sort only merges.
-        entries.sort_by(|a, b| a.raw_name().cmp(b.raw_name()));
-        Self { entries, next: Cell::new(0) }
-    }
-
-    fn named(&self, name: &[u8]) -> Option<&Entry> {
-        let expected = self.next.get();
-        let at = match self.entries.get(expected) {
-            Some(entry) if entry.raw_name() == name => expected,
-            _ => self.entries.binary_search_by(|entry| entry.raw_name().cmp(name)).ok()?,
-        };
-        self.next.set(at + 1);
-        self.entries.get(at)
-    }
-}
-
-impl Earlier {
-    /// Reads the listings behind `entries`, each once. One that is damaged counts as absent: its files are read anew.
-    pub(super) fn read(repository: &Repository, entries: &[Entry], run: &Run) -> Result<Self, BackupError> {
-        let mut seen: Vec<&DataId> = Vec::new();
-        let mut directories = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Directory) {
-            if seen.contains(&&entry.data) {
-                continue;
+impl EarlierDirectory<'_> {
+    fn named(&mut self, draft: &Entry, run: &Run) -> Result<Option<&Entry>, BackupError> {
+        loop {
+            if self.next.is_none() {
+                self.next = self.advance(run)?;
             }
-            seen.push(&entry.data);
-            match run.runtime.block_on(repository.directory(&entry.data)) {
-                Ok(directory) => directories.push(EarlierDirectory::new(directory.entries)),
+            match self.next.as_ref().map(|next| stored_order(next, draft)) {
+                Some(Ordering::Less) => self.next = None,
+                Some(Ordering::Equal) => break,
+                Some(Ordering::Greater) | None => return Ok(None),
+            }
+        }
+        Ok(self.next.as_ref().filter(|next| next.raw_name() == draft.raw_name()))
+    }
+
+    /// A listing that is damaged has no more entries.
+    fn advance(&mut self, run: &Run) -> Result<Option<Entry>, BackupError> {
+        loop {
+            if let Some(entry) = self.come.next() {
+                return Ok(Some(entry));
+            }
+            let Some(more) = &mut self.more else { return Ok(None) };
+            match run.runtime.block_on(more.next()) {
+                Ok(Some(entries)) => self.come = entries.into_owned().into_iter(),
+                Ok(None) => self.more = None,
                 Err(error) if error.class() == Class::Damaged => {
                     tracing::warn!(%error, "a directory of an earlier snapshot is damaged: its files are read again");
+                    self.more = None;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Self { directories })
+    }
+}
+
+impl<'a> Earlier<'a> {
+    /// The listings behind `entries`, each once; they are read as they are asked for.
+    pub(super) fn of_directories(repository: &'a Repository, entries: &[Entry]) -> Self {
+        let mut seen: Vec<&DataId> = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Directory) {
+            if !seen.contains(&&entry.data) {
+                seen.push(&entry.data);
+            }
+        }
+        let directory =
+            |data| EarlierDirectory { more: Some(repository.entries(data)), come: Vec::new().into_iter(), next: None };
+        Self { directories: seen.into_iter().map(directory).collect() }
     }
 
     /// For a snapshot of a single file: the root entries themselves.
     pub(super) fn of_files(entries: &[Entry]) -> Self {
         let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-        Self { directories: files.map(|entry| EarlierDirectory::new(vec![entry.clone()])).collect() }
+        let file =
+            |file: &Entry| EarlierDirectory { more: None, come: Vec::new().into_iter(), next: Some(file.clone()) };
+        Self { directories: files.map(file).collect() }
     }
 
-    /// The earlier entries of that name.
-    pub(super) fn named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a Entry> {
-        self.directories.iter().filter_map(move |directory| directory.named(name))
+    /// The earlier entries of the same name and kind. They are asked for in [`stored_order`].
+    pub(super) fn named(&mut self, draft: &Entry, run: &Run) -> Result<Vec<Entry>, BackupError> {
+        let mut found = Vec::new();
+        for directory in &mut self.directories {
+            found.extend(directory.named(draft, run)?.cloned());
+        }
+        Ok(found)
     }
 
-    /// The earlier data of a file that looks the same and whose contents are all there.
+    /// The earlier data of a file that looks the same and whose contents are all there. They are asked for in
+    /// [`stored_order`].
     pub(super) fn unchanged(
-        &self,
+        &mut self,
         draft: &Entry,
         session: &Session<'_>,
         run: &Run,
     ) -> Result<Option<DataId>, BackupError> {
-        for earlier in self.named(draft.raw_name()) {
-            if looks_the_same(earlier, draft) && is_all_there(&earlier.data, session, run)? {
+        for directory in &mut self.directories {
+            if let Some(earlier) = directory.named(draft, run)?
+                && looks_the_same(earlier, draft)
+                && is_all_there(&earlier.data, session, run)?
+            {
                 return Ok(Some(earlier.data.clone()));
             }
         }

@@ -55,9 +55,9 @@ pub(crate) struct SideReader {
     /// Device numbers of file systems that have no attributes.
     without: Vec<u64>,
     directory_bytes_left: usize,
-    /// Names in the directory have no attributes, as is known.
-    is_bare: bool,
-    /// All names in the directory that were asked have no attributes.
+    /// The names that follow have no attributes, as is known.
+    are_bare: bool,
+    /// All of them that were asked have no attributes.
     has_found_nothing: bool,
 }
 
@@ -70,19 +70,34 @@ impl SideReader {
             file_systems,
             without: Vec::new(),
             directory_bytes_left: DIRECTORY_BYTES_MAX,
-            is_bare: false,
+            are_bare: false,
             has_found_nothing: true,
         }
     }
 
-    /// What follows belongs to another directory. If that is bare, the names in it need not be asked.
-    pub(crate) fn begin_directory(&mut self, is_bare: bool) {
+    /// What follows belongs to another directory.
+    pub(crate) fn begin_directory(&mut self) {
         self.directory_bytes_left = DIRECTORY_BYTES_MAX;
-        self.is_bare = is_bare;
+        self.begin_names(false);
+    }
+
+    /// What follows belongs to a directory again for which so much may still be stored.
+    pub(super) fn go_on(&mut self, directory_bytes_left: usize) {
+        self.directory_bytes_left = directory_bytes_left;
+    }
+
+    /// Bytes of attributes' values that may still be stored for the directory.
+    pub(super) fn directory_bytes_left(&self) -> usize {
+        self.directory_bytes_left
+    }
+
+    /// Other names in the directory follow. If they are bare, they need not be asked.
+    pub(super) fn begin_names(&mut self, are_bare: bool) {
+        self.are_bare = are_bare;
         self.has_found_nothing = true;
     }
 
-    /// No name in the directory has attributes.
+    /// None of these names has attributes.
     pub(super) fn has_found_nothing(&self) -> bool {
         self.has_found_nothing
     }
@@ -96,7 +111,7 @@ impl SideReader {
     /// The attributes of an entry on the file system of that device number.
     pub(crate) fn xattrs(&mut self, place: Place<'_>, device: u64) -> Found {
         let by_name = matches!(place, Place::In(..));
-        if by_name && self.is_bare {
+        if by_name && self.are_bare {
             return Found::default();
         }
         let found = self.ask(place, device);

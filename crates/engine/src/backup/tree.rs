@@ -1,7 +1,7 @@
 //! Finished entries into directories, deepest first.
 //!
 //! A directory is written when its last entry has finished, and then is an entry of its parent. Only directories on the way
-//! from the root to what is being read are kept.
+//! from the root to what is being read are kept; of large ones the entries wait in a file.
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write as _};
@@ -9,43 +9,52 @@ use std::time::Duration;
 
 use codec::compress::Algorithm;
 use codec::split::Splitter;
-use repository::{DirectorySide, Entry, EntryKind, FailedEntry, Summary};
+use repository::{Entry, FailedEntry, Special, Xattr};
 use repository_kopia::{
-    Checkpoint, ObjectId, PREFIX_DATA, PREFIX_DIRECTORY, PREFIX_INDEX, write_directory, write_index_object,
+    Checkpoint, ObjectId, PREFIX_DATA, PREFIX_DIRECTORY, PREFIX_INDEX, WriteError, write_index_object,
 };
 
 use super::BackupError;
 use super::checkpoint::{self, Checkpoints};
+use super::gather::OpenDirectory;
 use super::seal::{Seal, Worker};
 use super::walk::Source;
 use crate::lane::{Receiver, RecvTimeoutError, Stopped};
 use crate::meter::Counter;
 use crate::shortfall::{Shortfall, Shortfalls};
 
-/// Failed entries named in one directory's summary; their counts are complete.
-const ERRORS_NAMED: usize = 10;
 /// Failed entries named in the outcome; their count is complete.
 const OUTCOME_ENTRIES_NAMED: usize = 100;
 
+/// Entries of unfinished directories held in memory, in bytes: beyond that those of the largest are put away, unless all of
+/// them are small.
+const HELD_BYTES_MAX: usize = 16 << 20;
+const PUT_AWAY_BYTES_MIN: usize = 256 << 10;
 /// What is written of a listing before it is cut, in bytes.
 const LISTING_BUFFER_BYTES: usize = 64 << 10;
 
 /// A directory of this run.
 pub(super) type DirectoryNumber = u64;
 
-/// Something that is finished, in any order; but a directory is announced before anything inside it.
+/// Something that is finished, in any order; but a directory is announced before anything inside it, and entries before they
+/// finish.
 pub(super) enum Finished {
-    /// A directory was listed.
+    /// A directory was opened.
     Directory {
         number: DirectoryNumber,
         /// `None` for the root.
         parent: Option<DirectoryNumber>,
         draft: Entry,
-        /// What it has beside its entries.
-        side: DirectorySide,
-        /// How many entries will come.
-        entry_count: usize,
+        xattrs: Vec<Xattr>,
         metadata_compression: Option<Algorithm>,
+    },
+    /// Some names in a directory were looked at, or the last of them.
+    Listed {
+        directory: DirectoryNumber,
+        /// How many entries will come of them.
+        entry_count: usize,
+        specials: Vec<Special>,
+        is_last: bool,
     },
     /// A file was stored.
     File { directory: DirectoryNumber, draft: Entry, pieces: Vec<(ObjectId, u64)> },
@@ -80,17 +89,6 @@ pub(super) struct Counts {
     pub(super) shortfalls: Shortfalls,
 }
 
-struct OpenDirectory {
-    parent: Option<DirectoryNumber>,
-    draft: Entry,
-    side: DirectorySide,
-    missing_count: usize,
-    entries: Vec<Entry>,
-    failed: Vec<FailedEntry>,
-    ignored: Vec<FailedEntry>,
-    metadata_compression: Option<Algorithm>,
-}
-
 /// How often the clock is looked at while nothing finishes.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -105,6 +103,7 @@ pub(super) fn run(
         seal,
         is_single_file: source.is_single_file(),
         open: HashMap::new(),
+        held_bytes: 0,
         counts: Counts::default(),
     };
     loop {
@@ -130,6 +129,8 @@ struct Builder<'a> {
     seal: &'a Seal<'a>,
     is_single_file: bool,
     open: HashMap<DirectoryNumber, OpenDirectory>,
+    /// What the entries of all of them take in memory.
+    held_bytes: usize,
     counts: Counts,
 }
 
@@ -137,24 +138,21 @@ impl Builder<'_> {
     /// Takes one message; the last one gives the root.
     fn take(&mut self, message: Finished) -> Result<Option<Entry>, BackupError> {
         let directory = match message {
-            Finished::Directory { number, parent, draft, side, entry_count, metadata_compression } => {
-                let open = OpenDirectory {
-                    parent,
-                    draft,
-                    side,
-                    missing_count: entry_count,
-                    entries: Vec::with_capacity(entry_count),
-                    failed: Vec::new(),
-                    ignored: Vec::new(),
-                    metadata_compression,
-                };
-                self.open.insert(number, open);
-                number
+            Finished::Directory { number, parent, draft, xattrs, metadata_compression } => {
+                self.open.insert(number, OpenDirectory::new(parent, draft, xattrs, metadata_compression));
+                return Ok(None);
+            }
+            Finished::Listed { directory, entry_count, specials, is_last } => {
+                let open = self.directory_mut(directory);
+                open.side.specials.extend(specials);
+                open.announce(entry_count, is_last);
+                directory
             }
             Finished::File { directory, draft, pieces } => {
                 self.counts.read_count += 1;
                 let entry = self.file(directory, draft, &pieces)?;
-                self.add(directory, entry);
+                self.seal.meter.add(Counter::FilesDone, 1);
+                self.hold(directory, entry)?;
                 directory
             }
             Finished::Unchanged { directory, entries } => {
@@ -163,24 +161,24 @@ impl Builder<'_> {
                 self.seal.meter.add(Counter::FilesUnchanged, count as u64);
                 self.seal.meter.add(Counter::FilesDone, count as u64);
                 self.seal.meter.add(Counter::BytesDone, entries.iter().map(|entry| entry.size_bytes).sum());
-                self.with(directory, count, |open| open.entries.extend(entries));
+                entries.into_iter().try_for_each(|entry| self.hold(directory, entry))?;
                 directory
             }
             Finished::Symlink { directory, draft, target } => {
                 let content = self.seal.session.repository().content_id(PREFIX_DATA, &target);
                 self.worker.store(content, &[&target], None)?;
-                self.add(directory, Entry { data: ObjectId::direct(content).into(), ..draft });
+                self.hold(directory, Entry { data: ObjectId::direct(content).into(), ..draft })?;
                 directory
             }
             Finished::Failed { directory, failed } => {
                 self.counts.failed_count += 1;
                 name(&mut self.counts.failed, &failed);
-                self.with(directory, 1, |open| open.failed.push(failed));
+                self.directory_mut(directory).fail(&failed, false);
                 directory
             }
             Finished::Ignored { directory, failed } => {
                 self.counts.ignored_error_count += 1;
-                self.with(directory, 1, |open| open.ignored.push(failed));
+                self.directory_mut(directory).fail(&failed, true);
                 directory
             }
             Finished::Short(shortfall) => {
@@ -191,34 +189,41 @@ impl Builder<'_> {
         self.close(directory)
     }
 
-    /// So many entries of a directory have finished.
-    fn with(&mut self, directory: DirectoryNumber, count: usize, change: impl FnOnce(&mut OpenDirectory)) {
-        let open =
-            self.open.get_mut(&directory).expect("a directory is announced before its entries and kept until the last");
-        open.missing_count -= count;
-        change(open);
+    fn directory_mut(&mut self, number: DirectoryNumber) -> &mut OpenDirectory {
+        self.open.get_mut(&number).expect("a directory is announced before its entries and kept until the last")
     }
 
-    fn add(&mut self, directory: DirectoryNumber, entry: Entry) {
-        if entry.kind == EntryKind::File {
-            self.seal.meter.add(Counter::FilesDone, 1);
+    /// An entry has finished and waits for the others of its directory, in memory as far as there is room.
+    fn hold(&mut self, directory: DirectoryNumber, entry: Entry) -> Result<(), BackupError> {
+        let open = self.directory_mut(directory);
+        let before = open.held_bytes();
+        open.add(entry);
+        self.held_bytes += open.held_bytes() - before;
+        if self.held_bytes < HELD_BYTES_MAX {
+            return Ok(());
         }
-        self.with(directory, 1, |open| open.entries.push(entry));
+        let largest = self.open.values_mut().max_by_key(|open| open.held_bytes());
+        if let Some(largest) = largest.filter(|largest| largest.held_bytes() >= PUT_AWAY_BYTES_MIN) {
+            self.held_bytes -= largest.held_bytes();
+            largest.put_away(self.seal.session.repository()).map_err(WriteError::from)?;
+        }
+        Ok(())
     }
 
     /// Closes a directory if nothing of it is missing, then its parent if that was the last, and so on.
     fn close(&mut self, mut number: DirectoryNumber) -> Result<Option<Entry>, BackupError> {
-        while self.open.get(&number).is_some_and(|open| open.missing_count == 0) {
-            let Some(open) = self.open.remove(&number) else { break };
+        while self.open.get(&number).is_some_and(OpenDirectory::is_complete) {
+            let Some(mut open) = self.open.remove(&number) else { break };
+            self.held_bytes -= open.held_bytes();
             let parent = open.parent;
             if parent.is_none() && self.is_single_file {
-                return Ok(Some(single_file(open)));
+                return Ok(Some(open.into_single_file()));
             }
-            let entry = self.directory(open, None)?;
+            let entry = self.listing(&mut open, Vec::new(), None)?;
             match parent {
                 None => return Ok(Some(entry)),
                 Some(parent) => {
-                    self.with(parent, 1, |open| open.entries.push(entry));
+                    self.hold(parent, entry)?;
                     number = parent;
                 }
             }
@@ -251,19 +256,11 @@ impl Builder<'_> {
         for directory in below.get(&number).into_iter().flatten() {
             entries.push(self.unfinished(*directory, below)?);
         }
-        let open = &self.open[&number];
-        let mut copy = OpenDirectory {
-            parent: open.parent,
-            draft: open.draft.clone(),
-            side: open.side.clone(),
-            missing_count: 0,
-            entries: open.entries.clone(),
-            failed: open.failed.clone(),
-            ignored: open.ignored.clone(),
-            metadata_compression: open.metadata_compression,
-        };
-        copy.entries.append(&mut entries);
-        self.directory(copy, Some(checkpoint::REASON))
+        // It is put back when it is written: writing takes nothing out of it.
+        let mut open = self.open.remove(&number).expect("a directory is kept until its last entry has finished");
+        let written = self.listing(&mut open, entries, Some(checkpoint::REASON));
+        self.open.insert(number, open);
+        written
     }
 
     fn file(
@@ -283,27 +280,27 @@ impl Builder<'_> {
         Ok(Entry { size_bytes, data: object.into(), ..draft })
     }
 
-    fn directory(&mut self, mut open: OpenDirectory, incomplete: Option<&str>) -> Result<Entry, BackupError> {
-        open.entries.sort_by(|a, b| {
-            let is_other = |entry: &Entry| entry.kind != EntryKind::Directory;
-            (is_other(a), a.name.as_bytes()).cmp(&(is_other(b), b.name.as_bytes()))
-        });
-        let summary = Summary { incomplete: incomplete.map(str::to_owned), ..summarize(&open) };
-        let object = self.listing(&open, &summary)?;
-        Ok(Entry { data: object.into(), summary: Some(Box::new(summary)), size_bytes: 0, ..open.draft })
-    }
-
-    fn listing(&mut self, open: &OpenDirectory, summary: &Summary) -> Result<ObjectId, BackupError> {
+    /// Stores the listing of a directory; gives the entry of it.
+    fn listing(
+        &mut self,
+        open: &mut OpenDirectory,
+        unfinished: Vec<Entry>,
+        incomplete: Option<&str>,
+    ) -> Result<Entry, BackupError> {
         let writer = ObjectWriter::new(self, PREFIX_DIRECTORY, open.metadata_compression);
         // Short words become long stretches, which are cut much faster.
         let mut out = BufWriter::with_capacity(LISTING_BUFFER_BYTES, writer);
-        let written = write_directory(&open.entries, summary, &open.side, &mut out).and_then(|()| out.flush());
+        let written = open.write(unfinished, incomplete, &mut out).and_then(|summary| {
+            out.flush()?;
+            Ok(summary)
+        });
         let (mut writer, _) = out.into_parts();
         match (written, writer.failed.take()) {
             (_, Some(error)) => Err(error),
-            (written, None) => {
-                written.expect("a listing can be written, and what stops its writer is told");
-                writer.finish()
+            (Err(error), None) => Err(BackupError::Waiting(error)),
+            (Ok(summary), None) => {
+                let data = writer.finish()?.into();
+                Ok(Entry { data, summary: Some(Box::new(summary)), size_bytes: 0, ..open.draft.clone() })
             }
         }
     }
@@ -383,52 +380,6 @@ impl io::Write for ObjectWriter<'_, '_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The root of a snapshot of one file: the file, with a summary of its own.
-fn single_file(mut open: OpenDirectory) -> Entry {
-    let summary = summarize(&open);
-    match open.entries.pop() {
-        Some(entry) => Entry { summary: Some(Box::new(Summary { directory_count: 0, ..summary })), ..entry },
-        None => Entry { kind: EntryKind::File, summary: Some(Box::new(summary)), ..open.draft },
-    }
-}
-
-fn summarize(open: &OpenDirectory) -> Summary {
-    let mut sum = Summary {
-        size_bytes: 0,
-        file_count: 0,
-        symlink_count: 0,
-        directory_count: 1,
-        max_time: open.entries.iter().map(|entry| entry.mtime).max().unwrap_or(open.draft.mtime),
-        incomplete: None,
-        failed_count: open.failed.len() as u64,
-        ignored_error_count: open.ignored.len() as u64,
-        errors: open.failed.iter().chain(&open.ignored).cloned().collect(),
-    };
-    for entry in &open.entries {
-        match (entry.kind, &entry.summary) {
-            (EntryKind::File, _) => {
-                sum.file_count += 1;
-                sum.size_bytes += entry.size_bytes;
-            }
-            (EntryKind::Symlink, _) => sum.symlink_count += 1,
-            (EntryKind::Directory, None) => sum.directory_count += 1,
-            (EntryKind::Directory, Some(inner)) => {
-                sum.size_bytes += inner.size_bytes;
-                sum.file_count += inner.file_count;
-                sum.symlink_count += inner.symlink_count;
-                sum.directory_count += inner.directory_count;
-                sum.max_time = sum.max_time.max(inner.max_time);
-                sum.failed_count += inner.failed_count;
-                sum.ignored_error_count += inner.ignored_error_count;
-                sum.errors.extend(inner.errors.iter().cloned());
-            }
-        }
-    }
-    sum.errors.sort_by(|a, b| a.path.cmp(&b.path));
-    sum.errors.truncate(ERRORS_NAMED);
-    sum
 }
 
 fn name(list: &mut Vec<FailedEntry>, entry: &FailedEntry) {

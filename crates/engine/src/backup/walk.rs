@@ -1,4 +1,7 @@
-//! A directory and everything below it as entries; those of one directory in one stable order, directories by several threads.
+//! A directory and everything below it as entries; those of one directory in the order of a stored listing, directories by
+//! several threads.
+//!
+//! Of a directory the names are kept while it is gone through; what the system says of them is asked some names at a time.
 //!
 //! Directories are opened relative to their parents and links are never followed, so what is renamed or replaced during the
 //! walk cannot lead out of the source. An error belongs to its entry and does not stop the walk; only the root must be
@@ -14,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::split;
-use repository::{DataId, DirectorySide, Entry, EntryKind, FailedEntry, HardLink, Side, Special, Xattr};
+use repository::{DataId, Entry, EntryKind, FailedEntry, HardLink, Side, Special, Xattr};
 use repository_kopia::{Policy, Repository, Rules, Session};
 use rustix::fs::{FileType, Mode, OFlags, Stat, open, readlinkat};
 
@@ -26,7 +29,10 @@ use super::side::{FileSystems, Found, SideReader};
 use super::tree::{DirectoryNumber, Finished};
 use crate::lane::{Frontier, Sender, Stopped};
 use crate::listing::folder::Folder;
-use crate::listing::{self, BadRules, Chosen, Listed, Location, MTIME_SECONDS, Opened, join, mtime, names};
+use crate::listing::{
+    self, BadRules, Chosen, Exclusions, Listed, Location, MTIME_SECONDS, Opened, Reading, Unanswered, join, mtime,
+    names,
+};
 use crate::meter::Counter;
 use crate::run::Run;
 use crate::shortfall::{Shortfall, ShortfallKind};
@@ -34,6 +40,8 @@ use crate::xattr::Place;
 
 /// Unchanged files in one message to the tree: a message costs as much as several files.
 const UNCHANGED_TOLD_AT_ONCE: usize = 32;
+/// Directories of one directory that wait at the same time, about. The others are found when these are done.
+const BELOW_AT_ONCE: usize = 1024;
 
 /// What is backed up.
 pub(super) struct Source {
@@ -141,6 +149,13 @@ pub(super) struct Walk<'a> {
     pub(super) bare: BareDirectories,
 }
 
+/// Something still to be walked.
+pub(super) enum Step<'a> {
+    Directory(Box<Pending>),
+    /// The rest of a directory with many others in it.
+    Rest(Box<Here<'a>>),
+}
+
 /// A directory still to be listed.
 pub(super) struct Pending {
     /// Where it is opened; the root is open already.
@@ -156,22 +171,32 @@ pub(super) struct Pending {
 }
 
 /// A directory being walked.
-struct Here<'a> {
+pub(super) struct Here<'a> {
+    inside: Inside<'a>,
+    reading: Reading,
+    exclusions: Exclusions,
+    device: u64,
+    /// How many parts of it were walked.
+    part_count: u32,
+    /// What was left for its attributes when the walk went elsewhere.
+    side_bytes_left: usize,
+}
+
+/// What entries of a directory have in common.
+struct Inside<'a> {
     number: DirectoryNumber,
-    fd: Arc<OwnedFd>,
     folder: Arc<Folder>,
-    path: &'a str,
-    policy: &'a Arc<Policy>,
-    rules: Rules,
-    earlier: Earlier,
+    path: String,
+    policy: Arc<Policy>,
+    earlier: Earlier<'a>,
     /// Unchanged files that the tree has not been told of.
     unchanged: Vec<Entry>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Where the walk begins. The threads that walk share it.
-    pub(super) fn frontier(source: &Source, parents: &[Arc<Parent>]) -> Frontier<Pending> {
-        Frontier::new(Pending {
+    pub(super) fn frontier(source: &Source, parents: &[Arc<Parent>]) -> Frontier<Step<'a>> {
+        Frontier::new(Step::Directory(Box::new(Pending {
             place: Location::Open(source.directory.clone()),
             path: String::new(),
             parent: None,
@@ -180,18 +205,24 @@ impl Walk<'_> {
             rules: source.rules.clone(),
             earlier: parents.iter().map(|parent| parent.root.clone()).collect(),
             stat: source.stat,
-        })
+        })))
     }
 
     /// Walks until nothing is left, beside other threads that do the same.
-    pub(super) fn run(mut self, frontier: &Frontier<Pending>) -> Result<(), BackupError> {
-        frontier.work(|pending| match &self.source.single_file {
-            Some(raw) => self.single_file(raw.clone(), &pending.earlier),
-            None => self.directory(pending),
+    pub(super) fn run(mut self, frontier: &Frontier<Step<'a>>) -> Result<(), BackupError> {
+        frontier.work(|step| {
+            if self.run.cancel.is_cancelled() {
+                return Err(BackupError::Interrupted);
+            }
+            match (step, &self.source.single_file) {
+                (Step::Directory(pending), Some(raw)) => self.single_file(raw.clone(), &pending.earlier),
+                (Step::Directory(pending), None) => self.directory(*pending),
+                (Step::Rest(here), _) => self.rest(here),
+            }
         })
     }
 
-    fn single_file(&mut self, raw: CString, roots: &[Entry]) -> Result<Vec<Pending>, BackupError> {
+    fn single_file(&mut self, raw: CString, roots: &[Entry]) -> Result<Vec<Step<'a>>, BackupError> {
         let failed = |source: io::Error| BackupError::Source { path: self.source.path.clone(), source };
         let folder = self.source.directory.clone();
         let fd = folder.open().map_err(failed)?;
@@ -200,19 +231,18 @@ impl Walk<'_> {
         let found = self.found(Place::In(fd.as_fd(), &raw), stat, "", &draft.name)?;
         let side = side(raw_name, found, self.side.hard_link(stat));
         let draft = Entry { side, ..draft };
-        let number = self.announce(None, draft.clone(), DirectorySide::default(), 1, &self.source.policy)?;
-        let mut here = Here {
+        let number = self.announce(None, draft.clone(), Vec::new(), &self.source.policy)?;
+        self.tell(Finished::Listed { directory: number, entry_count: 1, specials: Vec::new(), is_last: true })?;
+        let mut inside = Inside {
             number,
-            fd,
             folder,
-            path: "",
-            policy: &self.source.policy,
-            rules: self.source.rules.clone(),
+            path: String::new(),
+            policy: self.source.policy.clone(),
             earlier: Earlier::of_files(roots),
             unchanged: Vec::new(),
         };
-        self.file(&mut here, raw, draft)?;
-        self.tell_unchanged(&mut here)?;
+        self.file(&mut inside, raw, draft)?;
+        self.tell_unchanged(&mut inside)?;
         Ok(Vec::new())
     }
 
@@ -220,13 +250,12 @@ impl Walk<'_> {
         &self,
         parent: Option<DirectoryNumber>,
         draft: Entry,
-        side: DirectorySide,
-        entry_count: usize,
+        xattrs: Vec<Xattr>,
         policy: &Policy,
     ) -> Result<DirectoryNumber, BackupError> {
         let number = self.next_directory.fetch_add(1, Ordering::Relaxed);
         let metadata_compression = policy.metadata_compression;
-        self.tell(Finished::Directory { number, parent, draft, side, entry_count, metadata_compression })?;
+        self.tell(Finished::Directory { number, parent, draft, xattrs, metadata_compression })?;
         Ok(number)
     }
 
@@ -253,53 +282,109 @@ impl Walk<'_> {
         Ok(xattrs)
     }
 
-    /// Walks one directory; gives the directories below it.
-    fn directory(&mut self, pending: Pending) -> Result<Vec<Pending>, BackupError> {
-        if self.run.cancel.is_cancelled() {
-            return Err(BackupError::Interrupted);
-        }
+    /// Begins to walk a directory; gives what is to be walked next.
+    fn directory(&mut self, pending: Pending) -> Result<Vec<Step<'a>>, BackupError> {
         let Pending { place, path, parent, draft, policy, rules, earlier, stat } = pending;
         let policy = self.source.policies_below.get(&path).cloned().unwrap_or(policy);
-        let (Opened { fd, folder }, listed) = match listing::open_and_list(place) {
-            Ok(listed) => listed,
-            Err(source) => {
-                let Some(parent) = parent else {
-                    return Err(BackupError::Source { path: self.source.path.clone(), source });
-                };
-                self.run.meter.add(Counter::Errors, 1);
-                let failed = FailedEntry { path, error: source.to_string() };
-                self.tell(if policy.errors.ignore_directory_errors {
-                    Finished::Ignored { directory: parent, failed }
-                } else {
-                    Finished::Failed { directory: parent, failed }
-                })?;
-                return Ok(Vec::new());
-            }
+        let device = stat.st_dev;
+        let mut reading = match Reading::open(place) {
+            Ok(reading) => reading,
+            Err(error) => return self.unreadable(parent, path, &policy, error),
         };
-        let Chosen { entries, specials, rules } = listing::choose(&fd, listed, &path, &policy, rules, stat.st_dev)
+        let exclusions = reading
+            .exclusions(&path, &policy, rules)
             .map_err(|BadRules { path, source }| BackupError::Ignore { path, source })?;
-        let now = self.session.repository().clock().now();
-        let look = self.bare.look(&path, entries.iter().chain(&specials), now);
-        let is_bare = look.as_ref().is_some_and(|look| self.bare.knows(look));
-        self.side.begin_directory(is_bare);
-        let side = DirectorySide {
-            xattrs: self.found(Place::Open(fd.as_fd()), &stat, &path, ".")?,
-            specials: self.specials(&fd, &path, specials)?,
-            ..DirectorySide::default()
+        let first = match reading.first(&path, &policy, &exclusions, device) {
+            Ok(first) => first,
+            Err(error) => return self.unreadable(parent, path, &policy, error),
         };
-        let number = self.announce(parent, draft, side, entries.len(), &policy)?;
-        let earlier = Earlier::read(self.session.repository(), &earlier, self.run)?;
-        let (path, policy) = (path.as_str(), &policy);
-        let mut here = Here { number, fd, folder, path, policy, rules, earlier, unchanged: Vec::new() };
+        self.side.begin_directory();
+        let xattrs = self.found(Place::Open(reading.opened.fd.as_fd()), &stat, &path, ".")?;
+        let number = self.announce(parent, draft, xattrs, &policy)?;
+        let earlier = Earlier::of_directories(self.session.repository(), &earlier);
+        let folder = reading.opened.folder.clone();
+        let inside = Inside { number, folder, path, policy, earlier, unchanged: Vec::new() };
+        let mut here = Box::new(Here { inside, reading, exclusions, device, part_count: 0, side_bytes_left: 0 });
         let mut below = Vec::new();
-        for entry in entries {
-            below.extend(self.entry(&mut here, entry)?);
+        self.part(&mut here, first, &mut below)?;
+        self.parts(here, below)
+    }
+
+    fn rest(&mut self, here: Box<Here<'a>>) -> Result<Vec<Step<'a>>, BackupError> {
+        self.side.go_on(here.side_bytes_left);
+        self.parts(here, Vec::new())
+    }
+
+    /// Walks on while there are not too many directories below.
+    fn parts(&mut self, mut here: Box<Here<'a>>, mut below: Vec<Step<'a>>) -> Result<Vec<Step<'a>>, BackupError> {
+        while !here.reading.is_finished() {
+            if below.len() >= BELOW_AT_ONCE {
+                here.side_bytes_left = self.side.directory_bytes_left();
+                below.push(Step::Rest(here));
+                break;
+            }
+            if self.run.cancel.is_cancelled() {
+                return Err(BackupError::Interrupted);
+            }
+            let Here { inside, reading, exclusions, device, .. } = &mut *here;
+            let chosen = reading.more(&inside.path, &inside.policy, exclusions, *device);
+            self.part(&mut here, chosen, &mut below)?;
         }
-        self.tell_unchanged(&mut here)?;
+        Ok(below)
+    }
+
+    /// The directory itself cannot be listed.
+    fn unreadable(
+        &self,
+        parent: Option<DirectoryNumber>,
+        path: String,
+        policy: &Policy,
+        source: io::Error,
+    ) -> Result<Vec<Step<'a>>, BackupError> {
+        let Some(parent) = parent else {
+            return Err(BackupError::Source { path: self.source.path.clone(), source });
+        };
+        let failed = FailedEntry { path, error: source.to_string() };
+        self.failed(parent, failed, policy.errors.ignore_directory_errors)?;
+        Ok(Vec::new())
+    }
+
+    fn failed(&self, directory: DirectoryNumber, failed: FailedEntry, is_ignored: bool) -> Result<(), BackupError> {
+        self.run.meter.add(Counter::Errors, 1);
+        self.tell(match is_ignored {
+            true => Finished::Ignored { directory, failed },
+            false => Finished::Failed { directory, failed },
+        })
+    }
+
+    /// Walks some names of a directory.
+    fn part(&mut self, here: &mut Here<'a>, chosen: Chosen, below: &mut Vec<Step<'a>>) -> Result<(), BackupError> {
+        let Chosen { entries, specials, failed } = chosen;
+        let Here { inside, reading, exclusions, part_count, .. } = here;
+        let now = self.session.repository().clock().now();
+        let look = self.bare.look(&inside.path, *part_count, entries.iter().chain(&specials), now);
+        *part_count += 1;
+        let is_bare = look.as_ref().is_some_and(|look| self.bare.knows(look));
+        self.side.begin_names(is_bare);
+        let fd = &reading.opened.fd;
+        let specials = self.specials(fd, &inside.path, specials)?;
+        let (entry_count, is_last) = (entries.len() + failed.len(), reading.is_finished());
+        self.tell(Finished::Listed { directory: inside.number, entry_count, specials, is_last })?;
+        for Unanswered { name, is_directory, error } in failed {
+            let failed = FailedEntry { path: join(&inside.path, &name), error: error.to_string() };
+            let errors = &inside.policy.errors;
+            let is_ignored = if is_directory { errors.ignore_directory_errors } else { errors.ignore_file_errors };
+            self.failed(inside.number, failed, is_ignored)?;
+        }
+        for entry in entries {
+            let pending = self.entry(inside, &reading.opened, &exclusions.rules, entry)?;
+            below.extend(pending.map(|pending| Step::Directory(Box::new(pending))));
+        }
+        self.tell_unchanged(inside)?;
         if let Some(look) = look.filter(|_| self.side.has_found_nothing() && !is_bare) {
             self.bare.remember(&look);
         }
-        Ok(below)
+        Ok(())
     }
 
     fn specials(&mut self, fd: &OwnedFd, path: &str, listed: Vec<Listed>) -> Result<Vec<Special>, BackupError> {
@@ -324,79 +409,81 @@ impl Walk<'_> {
         Ok(specials)
     }
 
-    fn entry(&mut self, here: &mut Here<'_>, listed: Listed) -> Result<Option<Pending>, BackupError> {
+    fn entry(
+        &mut self,
+        inside: &mut Inside<'_>,
+        opened: &Opened,
+        rules: &Rules,
+        listed: Listed,
+    ) -> Result<Option<Pending>, BackupError> {
         let raw_name = listed.raw_name();
         let Listed { raw, name, stat, file_type } = listed;
         if file_type == FileType::Directory {
+            let path = join(&inside.path, &name);
+            let draft = Entry { side: side(raw_name, Vec::new(), None), ..draft(name, EntryKind::Directory, &stat) };
             return Ok(Some(Pending {
-                place: Location::In { parent: here.folder.clone(), name: raw.clone() },
-                path: join(here.path, &name),
-                parent: Some(here.number),
-                earlier: here.earlier.named(raw.as_bytes()).cloned().collect(),
-                draft: Entry { side: side(raw_name, Vec::new(), None), ..draft(name, EntryKind::Directory, &stat) },
-                policy: here.policy.clone(),
-                rules: here.rules.clone(),
+                place: Location::In { parent: inside.folder.clone(), name: raw },
+                path,
+                parent: Some(inside.number),
+                earlier: inside.earlier.named(&draft, self.run)?,
+                draft,
+                policy: inside.policy.clone(),
+                rules: rules.clone(),
                 stat,
             }));
         }
         let kind = if file_type == FileType::Symlink { EntryKind::Symlink } else { EntryKind::File };
-        let xattrs = self.found(Place::In(here.fd.as_fd(), &raw), &stat, here.path, &name)?;
+        let xattrs = self.found(Place::In(opened.fd.as_fd(), &raw), &stat, &inside.path, &name)?;
         let draft = Entry { side: side(raw_name, xattrs, self.side.hard_link(&stat)), ..draft(name, kind, &stat) };
         match kind {
-            EntryKind::Symlink => self.symlink(here, &raw, draft)?,
-            EntryKind::File | EntryKind::Directory => self.file(here, raw, draft)?,
+            EntryKind::Symlink => self.symlink(inside, opened, &raw, draft)?,
+            EntryKind::File | EntryKind::Directory => self.file(inside, raw, draft)?,
         }
         Ok(None)
     }
 
-    fn symlink(&self, here: &Here<'_>, raw: &CStr, draft: Entry) -> Result<(), BackupError> {
-        self.tell(match readlinkat(&*here.fd, raw, Vec::new()) {
+    fn symlink(&self, inside: &Inside<'_>, opened: &Opened, raw: &CStr, draft: Entry) -> Result<(), BackupError> {
+        match readlinkat(&*opened.fd, raw, Vec::new()) {
             Ok(target) => {
                 let target = target.into_bytes();
                 let size_bytes = target.len() as u64;
-                Finished::Symlink { directory: here.number, draft: Entry { size_bytes, ..draft }, target }
+                self.tell(Finished::Symlink { directory: inside.number, draft: Entry { size_bytes, ..draft }, target })
             }
             Err(error) => {
-                self.run.meter.add(Counter::Errors, 1);
-                Finished::Failed { directory: here.number, failed: here.failed(&draft.name, error.to_string()) }
+                let failed = FailedEntry { path: join(&inside.path, &draft.name), error: error.to_string() };
+                self.failed(inside.number, failed, false)
             }
-        })
-    }
-
-    fn tell_unchanged(&self, here: &mut Here<'_>) -> Result<(), BackupError> {
-        match std::mem::take(&mut here.unchanged) {
-            none if none.is_empty() => Ok(()),
-            entries => self.tell(Finished::Unchanged { directory: here.number, entries }),
         }
     }
 
-    fn file(&self, here: &mut Here<'_>, raw: CString, draft: Entry) -> Result<(), BackupError> {
+    fn tell_unchanged(&self, inside: &mut Inside<'_>) -> Result<(), BackupError> {
+        match std::mem::take(&mut inside.unchanged) {
+            none if none.is_empty() => Ok(()),
+            entries => self.tell(Finished::Unchanged { directory: inside.number, entries }),
+        }
+    }
+
+    fn file(&self, inside: &mut Inside<'_>, raw: CString, draft: Entry) -> Result<(), BackupError> {
         self.run.meter.add(Counter::FilesFound, 1);
         self.run.meter.add(Counter::BytesFound, draft.size_bytes);
-        if let Some(data) = here.earlier.unchanged(&draft, self.session, self.run)? {
-            here.unchanged.push(Entry { data, ..draft });
-            if here.unchanged.len() == UNCHANGED_TOLD_AT_ONCE {
-                self.tell_unchanged(here)?;
+        if let Some(data) = inside.earlier.unchanged(&draft, self.session, self.run)? {
+            inside.unchanged.push(Entry { data, ..draft });
+            if inside.unchanged.len() == UNCHANGED_TOLD_AT_ONCE {
+                self.tell_unchanged(inside)?;
             }
             return Ok(());
         }
         let job = FileJob {
-            directory: here.number,
-            parent: here.folder.clone(),
+            directory: inside.number,
+            parent: inside.folder.clone(),
             name: raw,
-            path: join(here.path, &draft.name),
-            compression: here.policy.compression.for_file(&draft.name, draft.size_bytes),
-            parts_bytes: here.policy.parallel_upload_above_bytes,
-            ignore_errors: here.policy.errors.ignore_file_errors,
+            path: join(&inside.path, &draft.name),
+            compression: inside.policy.compression.for_file(&draft.name, draft.size_bytes),
+            parts_bytes: inside.policy.parallel_upload_above_bytes,
+            ignore_errors: inside.policy.errors.ignore_file_errors,
             draft,
         };
         job.split(|job| self.to_chunk.send(job).map_err(|_| Stopped.into()))
-    }
-}
-
-impl Here<'_> {
-    fn failed(&self, name: &str, error: String) -> FailedEntry {
-        FailedEntry { path: join(self.path, name), error }
     }
 }
 

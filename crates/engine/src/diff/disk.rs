@@ -22,7 +22,7 @@ use super::{Data, Inside, Item, Listing};
 use crate::backup::side::{FileSystems, SideReader};
 use crate::browse::BrowseError;
 use crate::listing::folder::Folder;
-use crate::listing::{self, BadRules, Chosen, Listed, Location, Opened, join, mtime, names};
+use crate::listing::{self, BadRules, Chosen, Listed, Location, Opened, Reading, join, mtime, names};
 use crate::meter::Counter;
 use crate::restore::fetch::wait;
 use crate::run::Run;
@@ -164,20 +164,27 @@ impl<'a> Disk<'a> {
             return Ok(Ok(Listing::default()));
         };
         let place = Location::In { parent: found.parent.clone(), name: found.name.clone() };
-        let (opened, listed) = match listing::open_and_list(place) {
-            Ok(listed) => listed,
+        let mut reading = match Reading::open(place) {
+            Ok(reading) => reading,
             Err(error) => return Ok(Err(error)),
         };
-        let Chosen { entries, specials, rules } =
-            listing::choose(&opened.fd, listed, path, policy, rules.clone(), stat.st_dev)
-                .map_err(|BadRules { path, source }| BrowseError::Ignore { path, source })?;
-        self.side.begin_directory(false);
-        let xattrs = self.xattrs(Place::Open(opened.fd.as_fd()), stat);
+        let exclusions = reading
+            .exclusions(path, policy, rules.clone())
+            .map_err(|BadRules { path, source }| BrowseError::Ignore { path, source })?;
+        self.side.begin_directory();
+        let xattrs = self.xattrs(Place::Open(reading.opened.fd.as_fd()), stat);
         let mut inside = Inside::new();
-        for listed in entries.into_iter().chain(specials) {
-            let (raw, name) = (listed.raw.as_bytes().to_vec(), listed.name.clone());
-            if let Some(item) = self.item(&opened, listed, &join(path, &name), policy, &rules) {
-                inside.insert(raw, (name, item));
+        while !reading.is_finished() {
+            let Chosen { entries, specials, failed } = reading.more(path, policy, &exclusions, stat.st_dev);
+            if let Some(unanswered) = failed.into_iter().next() {
+                return Ok(Err(unanswered.error));
+            }
+            for listed in entries.into_iter().chain(specials) {
+                let (raw, name) = (listed.raw.as_bytes().to_vec(), listed.name.clone());
+                let path = join(path, &name);
+                if let Some(item) = self.item(&reading.opened, listed, &path, policy, &exclusions.rules) {
+                    inside.insert(raw, (name, item));
+                }
             }
         }
         Ok(Ok(Listing { xattrs, inside }))

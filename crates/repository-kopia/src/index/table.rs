@@ -30,12 +30,12 @@ pub(crate) use cache::{Places, TableSet};
 pub(crate) use packs::{PackNames, PackTable};
 pub(crate) use place::Scratch;
 pub(crate) use record::Record;
-pub(crate) use rows::Output;
+pub(crate) use rows::{Body, Output};
 pub(crate) use sorted::{KEY_BYTES_MAX, Sorted, SortedWriter};
 
 use filter::Filter;
 use record::VALUE_BYTES;
-use rows::{BLOCK_ROWS, Body, Rows};
+use rows::{BLOCK_ROWS, Rows};
 
 const MAGIC: &[u8; 8] = b"prnindex";
 /// Of this format. Another one is another program's, older or newer.

@@ -54,7 +54,7 @@ impl Scratch {
             let Some(place) = self.directories.first().cloned() else { return self.write_to_memory(write) };
             let attempt = self.output(&place).and_then(|mut out| {
                 let written = write(&mut out).and_then(|written| Ok((written, out.position(), out.finish()?)));
-                written.map_err(of_file("write index entries in", &place))
+                written.map_err(of_file("write a file in", &place))
             });
             match attempt {
                 Ok((written, end, body)) => {
@@ -80,7 +80,7 @@ impl Scratch {
             }
             Err(error) => {
                 self.problems.push(format!("hold it in memory: {error}"));
-                let operation = "find a place for the index on this machine".to_owned();
+                let operation = "find a place for files on this machine".to_owned();
                 Err(IndexError::Table { operation, source: io::Error::other(self.problems.join("; ")) })
             }
         }

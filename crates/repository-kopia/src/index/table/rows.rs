@@ -17,6 +17,18 @@ pub(crate) enum Body {
     File(Arc<File>),
 }
 
+impl Body {
+    /// Puts the bytes from `at` on into `bytes`.
+    pub(crate) fn read_at(&self, at: u64, length_bytes: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.resize(length_bytes, 0);
+        match self {
+            Self::Memory(all) => bytes.copy_from_slice(&all[at as usize..at as usize + length_bytes]),
+            Self::File(file) => file.read_exact_at(bytes, at)?,
+        }
+        Ok(())
+    }
+}
+
 /// Rows to be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Rows {
