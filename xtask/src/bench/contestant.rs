@@ -133,6 +133,16 @@ impl Contestant {
         command
     }
 
+    /// Verifies every snapshot, without reading contents.
+    pub fn verify(&self) -> Command {
+        let mut command = self.command();
+        match &self.program {
+            Kind::Kopia(_) => command.args(["snapshot", "verify"]),
+            Kind::Perennial(_) => command.arg("verify"),
+        };
+        command
+    }
+
     /// Where the restored tree is; nothing is there before.
     pub fn target(&self) -> PathBuf {
         self.place.join("restored")

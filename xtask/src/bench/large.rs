@@ -1,6 +1,6 @@
 //! `cargo xtask bench --large`: what does not grow with the data, measured where it would show.
 //!
-//! A million tiny files; an index of ten million contents; a bucket far away with 5,000 index blobs; and a restore from
+//! A million tiny files; half as many in one directory; an index of ten million contents; a bucket far away with 5,000 index blobs; and a restore from
 //! such a bucket beside plain parallel GETs of the same packs.
 
 use super::contestant::{ACCESS_KEY, Contestant, Kind as ProgramKind, PASSWORD, REGION, SECRET_KEY, Store};
@@ -22,6 +22,7 @@ use std::time::Duration;
 
 const DIRECTORIES: u64 = 1_000;
 const FILES: u64 = 1_000_000;
+const FILES_IN_ONE_DIRECTORY: u64 = 500_000;
 const CONTENTS: u64 = 10_000_000;
 const INDEX_BLOBS: u64 = 5_000;
 /// What a quick run makes of all of these.
@@ -39,6 +40,8 @@ const FILE_ROOM_BYTES: u64 = 12 << 10;
 pub enum Part {
     /// A million tiny files
     Files,
+    /// 500,000 files in one directory
+    Directory,
     /// Ten million contents
     Contents,
     /// 5,000 index blobs far away
@@ -64,7 +67,10 @@ pub fn run(bench: &Bench<'_>, part: Part, root: &Path, table: &Path) -> Result<(
     let wants = |one: Part| part == one || part == Part::All;
     let mut lines = Vec::new();
     if wants(Part::Files) {
-        lines.extend(tiny_files(bench, FILES / divisor)?);
+        lines.extend(tiny_files(bench, FILES / divisor, DIRECTORIES)?);
+    }
+    if wants(Part::Directory) {
+        lines.extend(tiny_files(bench, FILES_IN_ONE_DIRECTORY / divisor, 1)?);
     }
     if wants(Part::Contents) {
         lines.extend(many_contents(bench, &synthesise, CONTENTS / divisor)?);
@@ -118,11 +124,11 @@ fn contestant(bench: &Bench<'_>, program: Program, place: &Path, store: Store) -
     Ok(Contestant { program, store, settings: Settings::Default, place })
 }
 
-fn tiny_files(bench: &Bench<'_>, count: u64) -> Result<Vec<Line>> {
+fn tiny_files(bench: &Bench<'_>, count: u64, directories: u64) -> Result<Vec<Line>> {
     let room = Room::reserve(&bench.options.directory, count * FILE_ROOM_BYTES / 4)?;
     let source = room.path().join("source");
     bench.say(&format!("writing {count} tiny files"));
-    write_tiny_files(&source, count)?;
+    write_tiny_files(&source, count, directories)?;
     let mut lines = Vec::new();
     for program in &bench.programs {
         let place = room.fresh("run")?;
@@ -133,8 +139,9 @@ fn tiny_files(bench: &Bench<'_>, count: u64) -> Result<Vec<Line>> {
             ("first backup", contestant.backup(&source)),
             ("unchanged backup", contestant.backup(&source)),
             ("restore", contestant.restore(&source)),
+            ("verification", contestant.verify()),
         ] {
-            let what = format!("{count} tiny files, {phase}");
+            let what = format!("{count} tiny files in {directories} directories, {phase}");
             bench.say(&format!("{what}, {}", program.name()));
             let measured = measure::run(command, &place.join("log"))?;
             lines.push(Line { what, program: program.name(), measured, note: String::new() });
@@ -143,12 +150,12 @@ fn tiny_files(bench: &Bench<'_>, count: u64) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn write_tiny_files(root: &Path, count: u64) -> Result<()> {
-    for directory in 0..DIRECTORIES {
+fn write_tiny_files(root: &Path, count: u64, directories: u64) -> Result<()> {
+    for directory in 0..directories {
         let path = root.join(format!("d{:02}/e{directory:03}", directory / 32));
         std::fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
-        for number in 0..count / DIRECTORIES {
-            let path = path.join(format!("file-{number:04}"));
+        for number in 0..count / directories {
+            let path = path.join(format!("file-{number:06}"));
             let written = File::create(&path).and_then(|mut file| writeln!(file, "{directory} {number}"));
             written.with_context(|| format!("write {}", path.display()))?;
         }
@@ -172,7 +179,7 @@ fn many_contents(bench: &Bench<'_>, synthesise: &Path, count: u64) -> Result<Vec
     bench.say(&format!("writing {count} contents"));
     fill(synthesise, "contents", count, &repository, &room.path().join("log"))?;
     let source = room.path().join("source");
-    write_tiny_files(&source, DIRECTORIES)?;
+    write_tiny_files(&source, DIRECTORIES, DIRECTORIES)?;
     let mut lines = Vec::new();
     for program in &bench.programs {
         let contestant = contestant(bench, *program, room.path(), Store::Directory(repository.clone()))?;

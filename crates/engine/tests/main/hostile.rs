@@ -447,8 +447,52 @@ fn a_hundred_thousand_entries_in_one_directory_are_kept() {
     }
     let store = stored(tree.path());
     let (_, run) = back_up(&store, tree.path());
-    assert_eq!(run.meter.get(Counter::ContentsNew), 0);
+    assert_eq!((run.meter.get(Counter::BytesRead), run.meter.get(Counter::ContentsNew)), (0, 0));
     assert_restores(&store, tree.path());
+}
+
+#[test]
+fn thousands_of_directories_and_files_in_one_directory_are_compared_with_what_was_there_before() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |name: &str| tree.path().join(name);
+    // Not UTF-8, and where it stands among the others depends on what is written for it.
+    let odd = |number: usize| {
+        use std::os::unix::ffi::OsStrExt as _;
+        tree.path().join(std::ffi::OsStr::from_bytes(&[format!("{number}").as_bytes(), b"\xff\xe9"].concat()))
+    };
+    for number in 0..2_500 {
+        fs::create_dir(at(&format!("{number} directory"))).unwrap();
+        fs::write(at(&format!("{number} directory/file")), format!("{number}")).unwrap();
+        fs::write(at(&format!("{number}.file")), format!("a file {number}")).unwrap();
+        if number % 100 == 0 {
+            fs::write(odd(number), format!("odd {number}")).unwrap();
+            mknodat(CWD, at(&format!("{number} pipe")), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        }
+    }
+    let store = stored(tree.path());
+    let root = |outcome: &BackupOutcome| outcome.root.data.clone();
+    let (first, run) = back_up(&store, tree.path());
+    assert_eq!((run.meter.get(Counter::BytesRead), run.meter.get(Counter::ContentsNew)), (0, 0));
+
+    fs::write(at("!"), "new, and before all others").unwrap();
+    fs::create_dir(at("~")).unwrap();
+    fs::remove_file(at("1200.file")).unwrap();
+    fs::create_dir(at("1200.file")).unwrap();
+    fs::remove_dir_all(at("1300 directory")).unwrap();
+    fs::write(at("1300 directory"), "a file now").unwrap();
+    fs::remove_file(at("1400 pipe")).unwrap();
+    fs::write(at("1400 pipe"), "no pipe any more").unwrap();
+    fs::rename(odd(1500), odd(1501)).unwrap();
+    fs::remove_file(odd(1600)).unwrap();
+    let (changed, run) = back_up(&store, tree.path());
+    let written = ["new, and before all others", "a file now", "no pipe any more", "odd 1500"];
+    assert_eq!(run.meter.get(Counter::BytesRead), written.iter().map(|text| text.len() as u64).sum::<u64>());
+    assert_restores(&store, tree.path());
+    assert_ne!(root(&changed), root(&first));
+    // Read anew in every part, it is the same.
+    let again = BackupOptions { read_all: true, ..options() };
+    let repository = open(Arc::new(store), clock());
+    assert_eq!(root(&backup(&repository, tree.path(), &again, &self::run()).unwrap()), root(&changed));
 }
 
 #[test]
