@@ -6,6 +6,7 @@
 
 mod backup;
 mod browse;
+mod by_name;
 mod diff;
 mod download;
 mod find;
