@@ -5,6 +5,7 @@
 //! configuration files.
 
 mod backup;
+mod bits;
 mod browse;
 mod by_name;
 mod diff;
