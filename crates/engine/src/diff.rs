@@ -131,11 +131,14 @@ enum Data {
 #[derive(Default)]
 struct Inside<'a> {
     stored: Option<(ByName<'a>, Option<Entry>)>,
-    others: Option<Peekable<btree_map::IntoIter<Vec<u8>, (String, Item)>>>,
+    others: Option<Peekable<btree_map::IntoIter<Vec<u8>, Shown>>>,
 }
 
-/// Special entries, or what is on disk: by raw name, with the name to show.
-type Others = BTreeMap<Vec<u8>, (String, Item)>;
+/// Special entries, or what is on disk, by raw name.
+type Others = BTreeMap<Vec<u8>, Shown>;
+
+/// Something, and its name to show.
+type Shown = (String, Item);
 
 impl Inside<'_> {
     /// The next name, raw.
@@ -146,7 +149,7 @@ impl Inside<'_> {
     }
 
     /// What has that name, which is the next or none. Should several have it, the last entry counts, and a special one more.
-    async fn take(&mut self, name: &[u8]) -> Result<Option<(String, Item)>, ReadError> {
+    async fn take(&mut self, name: &[u8]) -> Result<Option<Shown>, ReadError> {
         let mut found = None;
         if let Some((entries, next)) = &mut self.stored {
             while let Some(entry) = next.take_if(|entry| entry.raw_name() == name) {

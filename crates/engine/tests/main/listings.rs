@@ -20,7 +20,7 @@ use crate::backup::{RUNTIME, client, clock, memory, open, options, run};
 const KEPT_MAX: usize = 8192;
 
 /// A repository in which large files have many pieces.
-fn store_of_small_pieces() -> MemoryStore {
+pub fn store_of_small_pieces() -> MemoryStore {
     let store = memory();
     let options = CreateOptions { splitter: "FIXED-128K".to_owned(), ..CreateOptions::default() };
     let password = Password::new("secret");
@@ -241,7 +241,7 @@ fn of_entries_with_one_name_the_last_is_restored_and_what_is_too_much_goes() {
 }
 
 /// Changes a byte of one content.
-fn damage(store: &MemoryStore, repository: &Repository, piece: &repository_kopia::Piece) {
+pub fn damage(store: &MemoryStore, repository: &Repository, piece: &repository_kopia::Piece) {
     let found = repository.index().index().find(&piece.content).unwrap().unwrap();
     let name = found.location.pack.to_string();
     let mut pack = store.contents()[&name].to_vec();
