@@ -5,8 +5,8 @@
 //! several names the first is a file and the others are links to it. The archive's end is written only after everything in
 //! it: a stream that broke off has none, and tar says so.
 //!
-//! Memory: the listings on the way down, small files read ahead and pieces of a large one: 32 MiB at most; and some 200 bytes
-//! a file with several names.
+//! Memory: what [`crate::restore::walk`] takes, small files read ahead and pieces of a large one: 32 MiB at most; and some 200
+//! bytes a file with several names.
 
 mod access_list;
 mod tar;
@@ -16,7 +16,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::io::Write;
 
 use futures::{StreamExt as _, stream};
-use repository::{Directory, Entry, EntryKind, HardLink, Special, SpecialKind, UnknownSpecial, Xattr};
+use repository::{Entry, EntryKind, HardLink, Special, SpecialKind, UnknownSpecial, Xattr};
 use repository_kopia::Repository;
 
 use crate::browse::BrowseError;
@@ -76,9 +76,10 @@ struct Archive<'a> {
 impl Archive<'_> {
     fn tree(&mut self, root: &Entry) -> Result<(), BrowseError> {
         let mut walk = Walk::new(self.repository, self.run);
-        walk.push(root, (Vec::new(), root.clone()));
+        walk.push(root, (Vec::new(), Entry { summary: None, ..root.clone() }));
         while let Some(((path, directory), listing)) = walk.next()? {
-            let Directory { entries, side, .. } = listing.map_err(BrowseError::read(named(&path)))?;
+            let listing = listing.map_err(BrowseError::read(named(&path)))?;
+            let side = &listing.side;
             let name = if path.is_empty() { b"./".to_vec() } else { [path.as_slice(), b"/"].concat() };
             self.header(&Header::of_entry(&name, &directory, &side.xattrs))?;
             for special in &side.specials {
@@ -90,12 +91,16 @@ impl Archive<'_> {
             for member in &side.unknown {
                 self.falls_short(ShortfallKind::Attributes, &path, &not_known(member));
             }
-            let (directories, files): (Vec<&Entry>, Vec<&Entry>) =
-                entries.iter().partition(|entry| entry.kind == EntryKind::Directory);
-            for entry in directories.into_iter().rev() {
-                walk.push(entry, (below(&path, entry.raw_name()), entry.clone()));
+            let mut entries = listing.entries(self.repository);
+            while let Some(some) = wait(self.run, entries.next())?.map_err(BrowseError::read(named(&path)))? {
+                let (directories, files): (Vec<&Entry>, Vec<&Entry>) =
+                    some.iter().partition(|entry| entry.kind == EntryKind::Directory);
+                for entry in directories {
+                    let header = Entry { summary: None, ..entry.clone() };
+                    walk.push(entry, (below(&path, entry.raw_name()), header));
+                }
+                self.files(&path, &files)?;
             }
-            self.files(&path, &files)?;
         }
         Ok(())
     }

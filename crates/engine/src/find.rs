@@ -1,16 +1,18 @@
 //! Entries by name, size, time or kind, over many snapshots at once.
 //!
 //! The trees are gone through side by side: a directory that several snapshots have alike is read once, and each version of a
-//! file is told of once, with all snapshots that have it. Memory: the listings on the way down.
-
-use std::collections::BTreeMap;
+//! file is told of once, with all snapshots that have it.
+//!
+//! Memory: of each version of the directory that is gone through, what [`crate::by_name`] says; and some 200 bytes for each
+//! directory that waits.
 
 use futures::{StreamExt as _, stream};
 use repository::{DataId, Entry, EntryKind, Snapshot};
-use repository_kopia::Repository;
+use repository_kopia::{ReadError, Repository};
 use storage::Class;
 
 use crate::browse::BrowseError;
+use crate::by_name::{ByName, Name};
 use crate::restore::chain;
 use crate::restore::fetch::wait;
 use crate::restore::walk::LOOK_AHEAD;
@@ -52,10 +54,13 @@ pub fn find(
     let roots = roots.filter_map(|(at, snapshot)| Some((snapshot.root.clone()?, vec![at]))).collect();
     let mut open = vec![];
     let mut met = |path: String, versions: Vec<(Entry, Vec<usize>)>, open: &mut Vec<Node>| {
-        let mut inside: BTreeMap<DataId, Vec<usize>> = BTreeMap::new();
+        let mut inside: Vec<(DataId, Vec<usize>)> = Vec::new();
         for (entry, snapshots) in versions {
             if entry.kind == EntryKind::Directory {
-                inside.entry(entry.data.clone()).or_default().extend(&snapshots);
+                match inside.iter_mut().find(|(data, _)| *data == entry.data) {
+                    Some((_, all)) => all.extend(&snapshots),
+                    None => inside.push((entry.data.clone(), snapshots.clone())),
+                }
             }
             if is_wanted(&path, &entry) {
                 outcome.version_count += 1;
@@ -63,6 +68,7 @@ pub fn find(
             }
         }
         if !inside.is_empty() {
+            inside.sort();
             open.push(Node { path, inside });
         }
         Ok::<(), BrowseError>(())
@@ -71,24 +77,39 @@ pub fn find(
     let mut unreadable = Vec::new();
     while let Some(Node { path, inside }) = open.pop() {
         let read = stream::iter(inside)
-            .map(async |(data, snapshots)| (repository.directory(&data).await, snapshots))
+            .map(async |(data, snapshots)| {
+                let listing = repository.listing(&data).await?;
+                Ok((ByName::open(repository, &data, listing, Name::Text).await?, snapshots))
+            })
             .buffered(LOOK_AHEAD);
-        let mut names: BTreeMap<String, Vec<(Entry, Vec<usize>)>> = BTreeMap::new();
-        for (listing, snapshots) in wait(run, read.collect::<Vec<_>>())? {
-            match listing {
-                Ok(listing) => {
-                    for entry in listing.entries {
-                        names.entry(entry.name.clone()).or_default().push((entry, snapshots.clone()));
-                    }
+        let mut read_or = |read: Result<Option<Entry>, ReadError>| match read {
+            Err(error) if error.class() == Class::Damaged => {
+                unreadable.push((path.clone(), chain(&error)));
+                Ok(None)
+            }
+            read => read.map_err(BrowseError::read(path.as_str())),
+        };
+        let mut versions = Vec::new();
+        for opened in wait(run, read.collect::<Vec<Result<_, ReadError>>>())? {
+            match opened {
+                Ok((mut entries, snapshots)) => {
+                    let next = read_or(wait(run, entries.next())?)?;
+                    versions.push(Directory { entries, next, snapshots });
                 }
-                Err(error) if error.class() == Class::Damaged => unreadable.push((path.clone(), chain(&error))),
-                Err(source) => return Err(BrowseError::Read { path, source }),
+                Err(error) => drop(read_or(Err(error))?),
             }
         }
         let first = open.len();
-        for (name, versions) in names {
+        while let Some(name) = versions.iter().filter_map(|version| Some(&version.next.as_ref()?.name)).min().cloned() {
+            let mut of_name = Vec::new();
+            for Directory { entries, next, snapshots } in &mut versions {
+                while let Some(entry) = next.take_if(|entry| entry.name == name) {
+                    of_name.push((entry, snapshots.clone()));
+                    *next = read_or(wait(run, entries.next())?)?;
+                }
+            }
             let path = if path == "." { name } else { format!("{path}/{name}") };
-            met(path, alike(versions), &mut open)?;
+            met(path, alike(of_name), &mut open)?;
         }
         open[first..].reverse();
     }
@@ -99,7 +120,14 @@ pub fn find(
 /// Directories at one path, and the snapshots that have each.
 struct Node {
     path: String,
-    inside: BTreeMap<DataId, Vec<usize>>,
+    inside: Vec<(DataId, Vec<usize>)>,
+}
+
+/// A version of a directory that is gone through, and which snapshots have it.
+struct Directory<'a> {
+    entries: ByName<'a>,
+    next: Option<Entry>,
+    snapshots: Vec<usize>,
 }
 
 /// Equal entries become one, with the snapshots of all; in the order of the first that has each.

@@ -5,7 +5,9 @@
 //! configuration files.
 
 mod backup;
+mod bits;
 mod browse;
+mod by_name;
 mod diff;
 mod download;
 mod find;

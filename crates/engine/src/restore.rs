@@ -11,12 +11,14 @@
 //! left half-written. A restore that was stopped goes on where it was, see [`state`].
 //!
 //! Memory: the ranges under way (`limits.chunks` and `limits.threads` times 8 MiB), for each thread one content in the clear, two windows of
-//! the plan (see [`ranges`]), and the listings of the directories on the way down (see [`walk`]).
+//! the plan (see [`ranges`]), directories that wait and those read ahead (see [`walk`]), and of the directory that is being
+//! restored the names (see [`names`]).
 
 mod attributes;
 mod error;
 pub(crate) mod fetch;
 mod links;
+mod names;
 mod plan;
 pub(crate) mod ranges;
 mod room;
@@ -290,9 +292,9 @@ fn find_entry(
         if entry.kind != EntryKind::Directory {
             return Err(missing());
         }
-        let listing = wait(run, repository.directory(&entry.data))?;
-        let listing = listing.map_err(|source| RestoreError::ReadDirectory { path: above.clone(), source })?;
-        entry = listing.entries.into_iter().rfind(|entry| entry.name == name).ok_or_else(missing)?;
+        let found = wait(run, repository.entry_named(&entry.data, name))?;
+        let found = found.map_err(|source| RestoreError::ReadDirectory { path: above.clone(), source })?;
+        entry = found.ok_or_else(missing)?;
         above = if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
     }
     Ok(entry)

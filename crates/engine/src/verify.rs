@@ -7,15 +7,17 @@
 //! ```
 //! Damage becomes a [`Finding`]; a store that does not answer is an error, for then nothing is known.
 //!
-//! Memory: as for a restore, and for each directory once about 100 bytes, so that none is gone through twice. When a share of
-//! contents is read for some of the snapshots only, the ids of that share, about 50 bytes each.
+//! Memory: as for a restore, and four bits for each content, so that no directory is gone through twice; and 60 bytes for each
+//! file of several pieces.
 
 mod findings;
 mod read;
+mod share;
+mod sums;
 mod tree;
 
 use repository::{Identity, Snapshot, SnapshotId};
-use repository_kopia::{ContentError, IndexError, ReadError, Repository, Survey};
+use repository_kopia::{ContentError, IndexError, IndexView, ReadError, Repository, Survey};
 use storage::Class;
 
 pub use findings::{Affected, Finding, Severity, Subject};
@@ -196,16 +198,17 @@ pub(crate) fn examine(
     }
     let chosen = choose(&listing.snapshots, options)?;
     let survey = wait(run, repository.survey())?.map_err(VerifyError::Survey)?;
-    let content_count = note_packs(repository, &survey, &mut findings)?;
+    let view = repository.index();
+    let content_count = note_packs(&view, &survey, &mut findings)?;
 
     let is_all = chosen.len() == listing.snapshots.len();
     let percent = options.read_percent.min(100);
     let wanted = match percent > 0 && !is_all {
-        true => Some(tree::contents_of(repository, &chosen, percent, run)?),
+        true => Some(share::contents_of(repository, &view, &chosen, percent, run)?),
         false => None,
     };
-    let read = read::contents(repository, &survey, percent, wanted.as_ref(), run, &mut findings)?;
-    let walked = tree::verify(repository, &survey, &chosen, run, &mut findings)?;
+    let read = read::contents(repository, &view, &survey, percent, wanted.as_ref(), run, &mut findings)?;
+    let walked = tree::verify(repository, &view, &survey, &chosen, run, &mut findings)?;
     let (findings, left_out_count, wrong) = findings.into_sorted();
     let outcome = VerifyOutcome {
         findings,
@@ -236,7 +239,7 @@ fn choose<'a>(snapshots: &'a [Snapshot], options: &VerifyOptions) -> Result<Vec<
 }
 
 /// Holds the whole index against the packs that are there, and tells how many contents it has.
-fn note_packs(repository: &Repository, survey: &Survey, findings: &mut Findings) -> Result<u64, VerifyError> {
+fn note_packs(view: &IndexView, survey: &Survey, findings: &mut Findings) -> Result<u64, VerifyError> {
     for lost in &survey.lost_to_the_index {
         let count = lost.contents.len();
         let pack = &lost.pack;
@@ -253,7 +256,6 @@ fn note_packs(repository: &Repository, survey: &Survey, findings: &mut Findings)
             false => findings.warning(subject, detail),
         }
     }
-    let view = repository.index();
     let mut count = 0;
     for entry in view.index().iter() {
         let entry = entry?;

@@ -132,13 +132,12 @@ pub async fn entry(repository: &Repository, snapshot: &Snapshot, path: Option<&s
     let parts = path.unwrap_or_default().split('/').filter(|part| !part.is_empty() && *part != ".");
     for part in parts {
         let inside = match found.entry.kind {
-            EntryKind::Directory => {
-                repository.directory(&found.entry.data).await.map_err(|error| reading(error, &found))?
-            }
+            EntryKind::Directory => repository.entry_named(&found.entry.data, part).await,
             kind @ (EntryKind::File | EntryKind::Symlink) => return Err(no_directory(&found, kind)),
         };
+        let inside = inside.map_err(|error| reading(error, &found.path))?;
         let path = if found.path.is_empty() { part.to_owned() } else { format!("{}/{part}", found.path) };
-        let entry = inside.entries.into_iter().find(|entry| entry.name == part).ok_or_else(|| {
+        let entry = inside.ok_or_else(|| {
             Failure::blocked(
                 format!("there is no /{path} in snapshot {}", snapshot.id),
                 format!("`perennial ls {}:{}` shows what is there", snapshot.id, found.path),
@@ -149,9 +148,9 @@ pub async fn entry(repository: &Repository, snapshot: &Snapshot, path: Option<&s
     Ok(found)
 }
 
-/// What could not be read of a snapshot, with its place.
-pub fn reading(error: ReadError, found: &Found) -> Failure {
-    Failure::from(error).during(format!("read /{}", found.path))
+/// What could not be read of a snapshot, with its path inside.
+pub fn reading(error: ReadError, path: &str) -> Failure {
+    Failure::from(error).during(format!("read /{path}"))
 }
 
 fn no_directory(found: &Found, kind: EntryKind) -> Failure {

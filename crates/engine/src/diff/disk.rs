@@ -18,7 +18,7 @@ use repository_kopia::{ContentHasher, PREFIX_DATA, Piece, Policy, Repository, Ru
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, openat, readlinkat};
 
 use super::node::{Node, NodeKind};
-use super::{Data, Inside, Item, Listing};
+use super::{Data, Item, Others};
 use crate::backup::side::{FileSystems, SideReader};
 use crate::browse::BrowseError;
 use crate::listing::folder::Folder;
@@ -158,10 +158,10 @@ impl<'a> Disk<'a> {
         self.side.xattrs(place, stat.st_dev).xattrs
     }
 
-    /// What is in a directory.
-    pub(super) fn inside(&mut self, found: &Found) -> Result<io::Result<Listing>, BrowseError> {
+    /// A directory's own attributes, and what is in it.
+    pub(super) fn inside(&mut self, found: &Found) -> Result<io::Result<(Vec<Xattr>, Others)>, BrowseError> {
         let Some(Below { path, policy, rules, stat }) = found.below.as_deref() else {
-            return Ok(Ok(Listing::default()));
+            return Ok(Ok(Default::default()));
         };
         let place = Location::In { parent: found.parent.clone(), name: found.name.clone() };
         let mut reading = match Reading::open(place) {
@@ -173,7 +173,7 @@ impl<'a> Disk<'a> {
             .map_err(|BadRules { path, source }| BrowseError::Ignore { path, source })?;
         self.side.begin_directory();
         let xattrs = self.xattrs(Place::Open(reading.opened.fd.as_fd()), stat);
-        let mut inside = Inside::new();
+        let mut inside = Others::new();
         while !reading.is_finished() {
             let Chosen { entries, specials, failed } = reading.more(path, policy, &exclusions, stat.st_dev);
             if let Some(unanswered) = failed.into_iter().next() {
@@ -187,7 +187,7 @@ impl<'a> Disk<'a> {
                 }
             }
         }
-        Ok(Ok(Listing { xattrs, inside }))
+        Ok(Ok((xattrs, inside)))
     }
 
     /// Whether a file or link has other bytes than what is stored. Of a file that has the stored length and time that is

@@ -3,39 +3,16 @@
 //! Every tree of every snapshot is walked, each directory once. An answer that is not complete is none: a record, directory
 //! or index object that cannot be read ends the collection, for what is behind it is unknown, not absent.
 
-use std::collections::HashMap;
-
 use futures::{StreamExt as _, stream};
 use repository::{ContentId, DataId, Entry, EntryKind, Snapshot, SnapshotId};
 use repository_kopia::{IndexView, ObjectId, ReadError, Repository};
 
 use super::MaintainError;
+use crate::bits::{Bits, Objects, Place};
 use crate::meter::Counter;
 use crate::restore::fetch::wait;
 use crate::restore::walk::{LOOK_AHEAD, Walk};
 use crate::run::Run;
-
-/// One bit for each position of an index.
-pub(super) struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(length: usize) -> Self {
-        Self(vec![0; length.div_ceil(64)])
-    }
-
-    /// True when it was not set before.
-    fn insert(&mut self, at: usize) -> bool {
-        let (word, bit) = (&mut self.0[at / 64], 1 << (at % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
-    }
-
-    /// Whether it is set.
-    pub(super) fn has(&self, at: usize) -> bool {
-        self.0.get(at / 64).is_some_and(|word| word & (1 << (at % 64)) != 0)
-    }
-}
 
 /// The positions in `view` of every content that some snapshot needs.
 pub(super) fn run(repository: &Repository, view: &IndexView, run: &Run) -> Result<Bits, MaintainError> {
@@ -44,7 +21,8 @@ pub(super) fn run(repository: &Repository, view: &IndexView, run: &Run) -> Resul
         return Err(MaintainError::Damaged { count: listing.damage.len(), first: first.to_string() });
     }
     let length = view.index().len();
-    let mut marker = Marker { repository, view, run, length, needed: Bits::new(length), gone_through: HashMap::new() };
+    let (needed, gone_through) = (Bits::new(length), Objects::new(length));
+    let mut marker = Marker { repository, view, run, needed, gone_through };
     for snapshot in &listing.snapshots {
         marker.snapshot(snapshot)?;
     }
@@ -55,10 +33,9 @@ struct Marker<'a> {
     repository: &'a Repository,
     view: &'a IndexView,
     run: &'a Run,
-    length: usize,
     needed: Bits,
-    /// Objects met before, by how they are to be read, at the position of their content.
-    gone_through: HashMap<(u8, bool), Bits>,
+    /// Objects met before.
+    gone_through: Objects,
 }
 
 impl Marker<'_> {
@@ -69,8 +46,14 @@ impl Marker<'_> {
         self.entries(id, std::slice::from_ref(root), &mut walk)?;
         while let Some(((), listing)) = walk.next()? {
             let listing = listing.map_err(|source| MaintainError::Unreadable { id: id.clone(), source })?;
-            self.run.meter.add(Counter::FilesDone, listing.entries.len() as u64);
-            self.entries(id, &listing.entries, &mut walk)?;
+            let mut entries = listing.entries(self.repository);
+            loop {
+                let some = wait(self.run, entries.next())?;
+                let some = some.map_err(|source| MaintainError::Unreadable { id: id.clone(), source })?;
+                let Some(some) = some else { break };
+                self.run.meter.add(Counter::FilesDone, some.len() as u64);
+                self.entries(id, &some, &mut walk)?;
+            }
         }
         Ok(())
     }
@@ -107,11 +90,10 @@ impl Marker<'_> {
 
     /// Marks the content that an object begins with. False when the object was gone through before.
     fn is_first(&mut self, id: &SnapshotId, object: &ObjectId) -> Result<bool, MaintainError> {
-        let at = self.position(id, &object.content)?;
-        self.needed.insert(at);
-        let length = self.length;
-        let kind = (object.indirection, object.compressed);
-        Ok(self.gone_through.entry(kind).or_insert_with(|| Bits::new(length)).insert(at))
+        let place = Place::of(object, self.view)?;
+        let place = place.ok_or_else(|| MaintainError::Missing { id: id.clone(), content: object.content })?;
+        self.needed.insert(place.at);
+        Ok(self.gone_through.insert(place))
     }
 
     fn position(&self, id: &SnapshotId, content: &ContentId) -> Result<usize, MaintainError> {
@@ -125,17 +107,4 @@ fn parse(id: &SnapshotId, data: &DataId) -> Result<ObjectId, MaintainError> {
         id: id.clone(),
         source: ReadError::Damaged { what: format!("object {data:?}"), detail: error.to_string() },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Bits;
-
-    #[test]
-    fn bits_are_set_one_by_one() {
-        let mut bits = Bits::new(130);
-        assert!([0, 63, 64, 129].iter().all(|at| bits.insert(*at) && !bits.insert(*at)));
-        let set: Vec<usize> = (0..200).filter(|at| bits.has(*at)).collect();
-        assert_eq!(set, [0, 63, 64, 129]);
-    }
 }

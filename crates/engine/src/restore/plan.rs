@@ -8,8 +8,8 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
-use repository::{Directory, DirectorySide, Entry, EntryKind, HardLink, Special, UnknownSpecial};
-use repository_kopia::{ContentError, IndexView, ObjectId, Piece, ReadError};
+use repository::{DirectorySide, Entry, EntryKind, HardLink, Special, UnknownSpecial};
+use repository_kopia::{ContentError, DirectoryListing, IndexView, ObjectId, Piece, ReadError};
 use rustix::io::Errno;
 use storage::Class;
 
@@ -18,6 +18,7 @@ use super::attributes::Attributes;
 use super::error::RestoreError;
 use super::fetch::{Fetcher, range_bytes_max, wait};
 use super::links::{Linked, Links, Met, Waiting};
+use super::names::Names;
 use super::ranges::{Wanted, Window};
 use super::state::STATE_FILE;
 use super::tally::{Problem, Tally};
@@ -80,59 +81,94 @@ impl<'a> Planner<'a> {
         let mut walk = Walk::new(self.context.repository, self.context.run);
         walk.push(entry, root);
         while let Some((folder, listing)) = walk.next()? {
-            match listing {
-                Ok(listing) => self.directory(&folder, listing, &mut walk)?,
-                Err(error) => {
-                    let source = of_this_entry(error);
-                    let problem =
-                        source.map_err(|source| RestoreError::ReadDirectory { path: folder.path(), source })?;
-                    self.context.fail(&folder, b"", &problem)?;
-                }
+            let read = match listing {
+                Ok(listing) => self.directory(&folder, &listing, &mut walk)?,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = read {
+                let source = of_this_entry(error);
+                let problem = source.map_err(|source| RestoreError::ReadDirectory { path: folder.path(), source })?;
+                self.context.fail(&folder, b"", &problem)?;
             }
             self.writer.release(&folder)?;
         }
         Ok(())
     }
 
+    /// The inner error is that the entries, which were all read before, could not be read again.
     fn directory(
         &mut self,
         folder: &Arc<Folder>,
-        listing: Directory,
+        listing: &DirectoryListing,
+        walk: &mut Walk<'a, Arc<Folder>>,
+    ) -> Result<Result<(), ReadError>, RestoreError> {
+        let Context { repository, run, delete_extra, .. } = *self.context;
+        let _ = folder.xattrs.set(listing.side.xattrs.clone());
+        let mut names = match wait(run, Names::read(repository, listing))? {
+            Ok(names) => names,
+            Err(error) => return Ok(Err(error)),
+        };
+        if folder.existed && delete_extra {
+            self.delete_extras(folder, &names, &listing.side)?;
+        }
+        let mut entries = listing.entries(repository);
+        let mut beside = Some(&listing.side);
+        loop {
+            let some = match wait(run, entries.next())? {
+                Ok(Some(some)) => some,
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
+            };
+            let is_old_note = |entry: &Entry| folder.is_root() && entry.name == STATE_FILE;
+            let (directories, files): (Vec<&Entry>, Vec<&Entry>) = some
+                .iter()
+                .filter(|entry| names.is_last(entry.raw_name()) && !is_old_note(entry))
+                .partition(|entry| entry.kind == EntryKind::Directory);
+            self.directories(folder, &directories, walk)?;
+            if !files.is_empty() {
+                self.specials(folder, beside.take())?;
+            }
+            self.files(folder, &files)?;
+        }
+        self.specials(folder, beside)?;
+        Ok(Ok(()))
+    }
+
+    fn directories(
+        &mut self,
+        folder: &Arc<Folder>,
+        entries: &[&Entry],
         walk: &mut Walk<'a, Arc<Folder>>,
     ) -> Result<(), RestoreError> {
-        let _ = folder.xattrs.set(listing.side.xattrs.clone());
-        let entries = last_of_each_name(&listing);
-        if folder.existed && self.context.delete_extra {
-            self.delete_extras(folder, &entries, &listing.side)?;
-        }
-        let is_old_note = |entry: &&Entry| folder.is_root() && entry.name == STATE_FILE;
-        let (directories, files): (Vec<&Entry>, Vec<&Entry>) = entries
-            .into_iter()
-            .filter(|entry| !is_old_note(entry))
-            .partition(|entry| entry.kind == EntryKind::Directory);
-        for entry in directories.into_iter().rev() {
+        for entry in entries {
             match self.make_directory(folder, entry.raw_name()) {
                 Ok(existed) => {
                     self.folder_count += 1;
                     Tally::add(&self.context.tally.directory_count, 1);
                     walk.push(
                         entry,
-                        folder.child(self.folder_count, entry.raw_name(), existed, Attributes::from(entry)),
+                        folder.child(self.folder_count, entry.raw_name(), existed, Attributes::from(*entry)),
                     );
                 }
                 Err(problem) => self.context.fail(folder, entry.raw_name(), &problem)?,
             }
         }
-        for special in &listing.side.specials {
+        Ok(())
+    }
+
+    /// What a directory has beside its entries, after its directories and before its files.
+    fn specials(&mut self, folder: &Arc<Folder>, side: Option<&DirectorySide>) -> Result<(), RestoreError> {
+        let Some(side) = side else { return Ok(()) };
+        for special in &side.specials {
             self.special(folder, special)?;
         }
-        for UnknownSpecial { name, kind } in &listing.side.unknown_specials {
+        for UnknownSpecial { name, kind } in &side.unknown_specials {
             self.context.falls_short(ShortfallKind::Special, folder, name, not_known(kind), false);
         }
-        for member in &listing.side.unknown {
+        for member in &side.unknown {
             self.context.falls_short(ShortfallKind::Attributes, folder, b"", not_known(member), false);
         }
-        self.files(folder, &files)
+        Ok(())
     }
 
     fn special(&mut self, folder: &Arc<Folder>, special: &Special) -> Result<(), RestoreError> {
@@ -185,8 +221,8 @@ impl<'a> Planner<'a> {
         target::make_directory(&*handle, name)
     }
 
-    fn delete_extras(&mut self, folder: &Folder, entries: &[&Entry], side: &DirectorySide) -> Result<(), RestoreError> {
-        let mut known: HashSet<&[u8]> = entries.iter().map(|entry| entry.raw_name()).collect();
+    fn delete_extras(&mut self, folder: &Folder, names: &Names, side: &DirectorySide) -> Result<(), RestoreError> {
+        let mut known = HashSet::new();
         known.extend(side.specials.iter().map(|special| special.name.as_slice()));
         known.extend(side.unknown_specials.iter().map(|special| special.name.as_slice()));
         if folder.is_root() {
@@ -196,7 +232,7 @@ impl<'a> Planner<'a> {
             Ok(handle) => handle,
             Err(problem) => return self.context.fail(folder, b"", &problem),
         };
-        let extras = match target::extra_names(handle.as_fd(), &known) {
+        let extras = match target::extra_names(handle.as_fd(), |name| known.contains(name) || names.has(name)) {
             Ok(extras) => extras,
             Err(errno) => return self.context.fail(folder, b"", &Problem::target("list the directory")(errno)),
         };
@@ -358,12 +394,4 @@ fn of_this_entry(error: ReadError) -> Result<Problem, ReadError> {
         }
         Class::Retry | Class::Blocked | Class::Bug => Err(error),
     }
-}
-
-/// A name occurs once; should it occur again, the last counts, as in Kopia.
-fn last_of_each_name(listing: &Directory) -> Vec<&Entry> {
-    let mut seen = HashSet::with_capacity(listing.entries.len());
-    let mut entries: Vec<&Entry> = listing.entries.iter().rev().filter(|entry| seen.insert(entry.raw_name())).collect();
-    entries.reverse();
-    entries
 }

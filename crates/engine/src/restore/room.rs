@@ -1,14 +1,17 @@
 //! Whether the target can hold what is to be restored, before anything is written.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use repository::{Directory, Entry, EntryKind};
+use repository::{Entry, EntryKind};
+use repository_kopia::DirectoryListing;
 
 use super::Context;
 use super::attributes::Attributes;
 use super::error::RestoreError;
+use super::fetch::{FetchError, wait};
+use super::names::Names;
 use super::target::{self, Folder, Handles};
 use super::walk::Walk;
 
@@ -54,31 +57,37 @@ fn bytes_given_back(context: &Context<'_>, entry: &Entry, root: Arc<Folder>) -> 
     while let Some((folder, listing)) = walk.next()? {
         let (Ok(listing), Ok(handle)) = (listing, handles.get(&folder)) else { continue };
         if context.delete_extra {
-            bytes += bytes_of_extras(&handle, &listing);
+            bytes += bytes_of_extras(context, &handle, &listing)?;
         }
-        for entry in &listing.entries {
-            match entry.kind {
-                EntryKind::Directory if !folder.is_too_deep() => {
-                    folder_count += 1;
-                    walk.push(entry, folder.child(folder_count, entry.raw_name(), true, Attributes::from(entry)));
+        let mut entries = listing.entries(context.repository);
+        // What cannot be read is not restored either.
+        while let Ok(Some(some)) = wait(context.run, entries.next())? {
+            for entry in some.iter() {
+                match entry.kind {
+                    EntryKind::Directory if !folder.is_too_deep() => {
+                        folder_count += 1;
+                        walk.push(entry, folder.child(folder_count, entry.raw_name(), true, Attributes::from(entry)));
+                    }
+                    EntryKind::Directory => {}
+                    // Another name takes no room.
+                    EntryKind::File if entry.hard_link().is_some_and(|link| !linked.insert(link)) => {
+                        bytes += entry.size_bytes;
+                    }
+                    EntryKind::File | EntryKind::Symlink => {
+                        bytes += bytes_of_one(context, &mut handles, &folder, entry);
+                    }
                 }
-                EntryKind::Directory => {}
-                // Another name takes no room.
-                EntryKind::File if entry.hard_link().is_some_and(|link| !linked.insert(link)) => {
-                    bytes += entry.size_bytes;
-                }
-                EntryKind::File | EntryKind::Symlink => bytes += bytes_of_one(context, &mut handles, &folder, entry),
             }
         }
     }
     Ok(bytes)
 }
 
-fn bytes_of_extras(handle: &std::os::fd::OwnedFd, listing: &Directory) -> u64 {
-    let mut known: HashSet<&[u8]> = listing.entries.iter().map(|entry| entry.raw_name()).collect();
-    known.extend(listing.side.specials.iter().map(|special| special.name.as_slice()));
-    let extras = target::extra_names(handle.as_fd(), &known).unwrap_or_default();
-    extras.iter().map(|name| target::allocated_bytes(handle.as_fd(), name, 0)).sum()
+fn bytes_of_extras(context: &Context<'_>, handle: &OwnedFd, listing: &DirectoryListing) -> Result<u64, FetchError> {
+    let Ok(names) = wait(context.run, Names::read(context.repository, listing))? else { return Ok(0) };
+    let specials: HashSet<&[u8]> = listing.side.specials.iter().map(|special| special.name.as_slice()).collect();
+    let extras = target::extra_names(handle.as_fd(), |name| names.has(name) || specials.contains(name));
+    Ok(extras.unwrap_or_default().iter().map(|name| target::allocated_bytes(handle.as_fd(), name, 0)).sum())
 }
 
 fn bytes_of_one(context: &Context<'_>, handles: &mut Handles, folder: &Folder, entry: &Entry) -> u64 {

@@ -3,7 +3,6 @@
 //! An old or hostile link in the target, symbolic or hard, must not lead a write elsewhere: directories are opened one
 //! component at a time without following links, files are always made anew.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -331,19 +330,18 @@ fn is_mount_point(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno>
 }
 
 fn names_in(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    extra_names(directory, |_| false)
 }
 
-/// The names in a directory that are not among `known`.
-pub(crate) fn extra_names(directory: BorrowedFd<'_>, known: &HashSet<&[u8]>) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = names_in(directory)?;
-    names.retain(|name| !known.contains(name.as_slice()));
+/// The names in a directory that are not known.
+pub(crate) fn extra_names(directory: BorrowedFd<'_>, is_known: impl Fn(&[u8]) -> bool) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." && !is_known(name) {
+            names.push(name.to_vec());
+        }
+    }
     Ok(names)
 }

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use repository::{ContentId, PackId};
-use repository_kopia::{ContentError, IndexEntry, IndexError, Repository, Survey, Unsealed};
+use repository_kopia::{ContentError, IndexEntry, IndexError, IndexView, Repository, Survey, Unsealed};
 use storage::Class;
 
 use super::VerifyError;
 use super::findings::{Findings, Subject};
+use crate::bits::Bits;
 use crate::lane;
 use crate::restore::chain;
 use crate::restore::fetch::{Beside, Fetcher, range_bytes_max};
@@ -33,26 +34,32 @@ pub(super) fn is_in_share(content: &ContentId, percent: u8) -> bool {
     number % 100 < u64::from(percent)
 }
 
-/// Reads the share of the contents that are `wanted`, or of all there are.
+/// Reads the contents at the positions of the index that are `wanted`, or the share of all there are.
 pub(super) fn contents(
     repository: &Repository,
+    view: &IndexView,
     survey: &Survey,
     percent: u8,
-    wanted: Option<&HashSet<ContentId>>,
+    wanted: Option<&Bits>,
     run: &Run,
     findings: &mut Findings,
 ) -> Result<Read, VerifyError> {
     if percent == 0 {
         return Ok(Read::default());
     }
-    let is_chosen = |entry: &Result<IndexEntry, IndexError>| {
-        // An index that cannot be read is to come out.
-        let Ok(entry) = entry else { return true };
+    let is_chosen = |at: usize, entry: &IndexEntry| {
         let asked_for = match wanted {
-            Some(wanted) => wanted.contains(&entry.content),
+            Some(wanted) => wanted.has(at),
             None => !entry.deleted && is_in_share(&entry.content, percent),
         };
         asked_for && survey.problem(entry).is_none()
+    };
+    let chosen = || {
+        // An index that cannot be read is to come out.
+        let is_chosen = |(at, entry): &(usize, Result<IndexEntry, IndexError>)| {
+            entry.as_ref().map_or(true, |entry| is_chosen(*at, entry))
+        };
+        view.index().iter().enumerate().filter(is_chosen).map(|(_, entry)| entry)
     };
     let (content_count, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
@@ -74,7 +81,6 @@ pub(super) fn contents(
             }
         }
     };
-    let view = repository.index();
     let (mut fetcher, fetched, budget) = Fetcher::new(repository.storage(), run, Beside::Nothing);
     lane::scope(|lanes| {
         for _ in 0..run.limits.threads.max(1) {
@@ -92,9 +98,9 @@ pub(super) fn contents(
             });
         }
         drop(fetched);
-        for packs in batches(view.index().iter().filter(is_chosen))? {
+        for packs in batches(chosen())? {
             let mut window: Window<()> = Window::new();
-            for entry in view.index().iter().filter(is_chosen) {
+            for entry in chosen() {
                 let entry = entry?;
                 if packs.contains(&entry.location.pack) {
                     window.push(entry, false, ());

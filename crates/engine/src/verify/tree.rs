@@ -1,17 +1,19 @@
 //! The trees of snapshots: are they whole, and what of them is affected by what is wrong below?
 
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use futures::{StreamExt as _, stream};
-use repository::{ContentId, DataId, Directory, Entry, EntryKind, Snapshot, SnapshotId, Summary};
-use repository_kopia::{IndexEntry, IndexView, ObjectId, Piece, ReadError, Repository, Survey};
+use repository::{ContentId, DataId, Entry, EntryKind, Snapshot, SnapshotId};
+use repository_kopia::{
+    DirectoryListing, IndexEntry, IndexError, IndexView, ObjectId, Piece, ReadError, Repository, Survey,
+};
 use storage::Class;
 
 use super::VerifyError;
 use super::findings::{Affected, Findings, Subject};
-use super::read::is_in_share;
+use super::sums::{Counts, sums_problem};
+use crate::bits::{Objects, Place};
 use crate::meter::Counter;
 use crate::restore::chain;
 use crate::restore::fetch::wait;
@@ -32,19 +34,22 @@ pub(super) struct Walked {
 /// it, so that all paths that lead there are named.
 pub(super) fn verify(
     repository: &Repository,
+    view: &IndexView,
     survey: &Survey,
     snapshots: &[&Snapshot],
     run: &Run,
     findings: &mut Findings,
 ) -> Result<Walked, VerifyError> {
-    let index = repository.index();
+    let length = view.index().len();
     let mut verifier = Verifier {
         repository,
         survey,
         run,
         findings,
-        index,
-        seen: HashMap::new(),
+        view,
+        seen: Objects::new(length),
+        bad: Objects::new(length),
+        unknown: HashSet::new(),
         sound: HashMap::new(),
         suspects: HashMap::new(),
         walked: Walked::default(),
@@ -61,21 +66,21 @@ struct Node {
     parent: Option<Rc<Node>>,
     depth: u32,
     data: DataId,
+    /// Nothing if no index knows it.
+    place: Option<Place>,
     /// What its entry says it holds.
-    stated: Option<Summary>,
-    /// Something in it, at any depth, is wrong.
-    is_bad: Rc<Cell<bool>>,
+    stated: Option<Counts>,
 }
 
 impl Node {
-    fn new(parent: Option<Rc<Self>>, entry: &Entry) -> Rc<Self> {
+    fn new(parent: Option<Rc<Self>>, entry: &Entry, place: Option<Place>) -> Rc<Self> {
         Rc::new(Self {
             name: entry.name.clone(),
             depth: parent.as_ref().map_or(0, |parent| parent.depth + 1),
             parent,
             data: entry.data.clone(),
-            stated: entry.summary.as_deref().cloned(),
-            is_bad: Rc::new(Cell::new(false)),
+            place,
+            stated: entry.summary.as_deref().map(Counts::from),
         })
     }
 
@@ -93,14 +98,6 @@ impl Node {
     fn path_of(&self, name: &str) -> String {
         if self.parent.is_none() { name.to_owned() } else { format!("{}/{name}", self.path()) }
     }
-
-    fn mark_bad(&self) {
-        let mut node = Some(self);
-        while let Some(bad) = node {
-            bad.is_bad.set(true);
-            node = bad.parent.as_deref();
-        }
-    }
 }
 
 struct Verifier<'a, 'f> {
@@ -108,11 +105,15 @@ struct Verifier<'a, 'f> {
     survey: &'a Survey,
     run: &'a Run,
     findings: &'f mut Findings,
-    index: IndexView,
-    /// Directories gone through, and whether something is wrong in them.
-    seen: HashMap<DataId, Rc<Cell<bool>>>,
+    view: &'a IndexView,
+    /// Directories gone through.
+    seen: Objects,
+    /// Directories in which something, at any depth, is wrong.
+    bad: Objects,
+    /// Directories that no index knows.
+    unknown: HashSet<DataId>,
     /// Large files whose pieces are all there, and their bytes.
-    sound: HashMap<DataId, u64>,
+    sound: HashMap<Place, u64>,
     /// Contents that are on their way out and needed, and why they cannot be read.
     suspects: HashMap<ContentId, Option<String>>,
     walked: Walked,
@@ -126,58 +127,95 @@ impl Verifier<'_, '_> {
             return Ok(());
         };
         if root.kind != EntryKind::Directory {
-            let above = Node::new(None, &Entry { name: String::new(), ..root.clone() });
+            let above = Node::new(None, &Entry { name: String::new(), ..root.clone() }, None);
             return self.files(&snapshot.id, &above, &[root]);
         }
         let mut walk = Walk::new(self.repository, self.run);
-        if !self.is_sound(root) {
-            walk.push(root, Node::new(None, root));
+        let place = place_of(&root.data, self.view)?;
+        if !self.is_sound(place) {
+            walk.push(root, Node::new(None, root, place));
         }
         while let Some((node, listing)) = walk.next()? {
             // It may have been met again between being put on the stack and now.
-            if self.seen.get(&node.data).is_some_and(|is_bad| !is_bad.get()) {
+            if self.is_sound(node.place) {
                 continue;
             }
-            if self.seen.insert(node.data.clone(), Rc::clone(&node.is_bad)).is_none() {
-                self.walked.directory_count += 1;
-            }
-            match listing {
+            let is_first = match node.place {
+                Some(place) => self.seen.insert(place),
+                None => self.unknown.insert(node.data.clone()),
+            };
+            self.walked.directory_count += u64::from(is_first);
+            let read = match listing {
                 Ok(listing) => self.directory(&snapshot.id, &node, &listing, &mut walk)?,
-                Err(error) => {
-                    self.unreadable(&snapshot.id, &node, node.path(), Subject::Directory(node.data.clone()), error)?
-                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = read {
+                self.unreadable(&snapshot.id, &node, node.path(), Subject::Directory(node.data.clone()), error)?;
             }
         }
         Ok(())
     }
 
-    fn is_sound(&self, directory: &Entry) -> bool {
-        self.seen.get(&directory.data).is_some_and(|is_bad| !is_bad.get())
+    /// Whether a directory was gone through, and nothing is wrong in it.
+    fn is_sound(&self, place: Option<Place>) -> bool {
+        place.is_some_and(|place| self.seen.has(place) && !self.bad.has(place))
     }
 
+    fn mark_bad(&mut self, node: &Node) {
+        let mut node = Some(node);
+        while let Some(bad) = node {
+            if let Some(place) = bad.place {
+                self.bad.insert(place);
+            }
+            node = bad.parent.as_deref();
+        }
+    }
+
+    /// The inner error is that the entries, which were all read before, could not be read again.
     fn directory(
         &mut self,
         snapshot: &SnapshotId,
         node: &Rc<Node>,
-        listing: &Directory,
+        listing: &DirectoryListing,
         walk: &mut Walk<'_, Rc<Node>>,
-    ) -> Result<(), VerifyError> {
-        if let Some(problem) = sums_problem(listing, node.stated.as_ref()) {
+    ) -> Result<Result<(), ReadError>, VerifyError> {
+        let mut sums = Some(Counts { directory_count: 1, ..Counts::default() });
+        let mut entries = listing.entries(self.repository);
+        loop {
+            let some = match wait(self.run, entries.next())? {
+                Ok(Some(some)) => some,
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
+            };
+            sums = some.iter().fold(sums, |sums, entry| sums?.with(entry));
+            let (directories, files): (Vec<&Entry>, Vec<&Entry>) =
+                some.iter().partition(|entry| entry.kind == EntryKind::Directory);
+            for entry in directories {
+                let place = place_of(&entry.data, self.view)?;
+                if self.is_sound(place) {
+                    continue;
+                }
+                if node.depth >= DEPTH_MAX {
+                    let subject = Subject::Directory(entry.data.clone());
+                    self.findings.warning(subject, format!("directory {} lies too deep to be restored", entry.data));
+                    continue;
+                }
+                walk.push(entry, Node::new(Some(Rc::clone(node)), entry, place));
+            }
+            self.files(snapshot, node, &files)?;
+        }
+        if let Some(problem) = sums.and_then(|sums| sums_problem(listing, node.stated, sums)) {
             let subject = Subject::Directory(node.data.clone());
             self.findings.warning(subject.clone(), format!("directory {}: {problem}", node.data));
             self.findings.affects(&subject, || Affected { snapshot: snapshot.clone(), path: node.path() });
         }
-        let (directories, files): (Vec<&Entry>, Vec<&Entry>) =
-            listing.entries.iter().partition(|entry| entry.kind == EntryKind::Directory);
-        for entry in directories.into_iter().rev().filter(|entry| !self.is_sound(entry)).collect::<Vec<_>>() {
-            if node.depth >= DEPTH_MAX {
-                let subject = Subject::Directory(entry.data.clone());
-                self.findings.warning(subject, format!("directory {} lies too deep to be restored", entry.data));
-                continue;
-            }
-            walk.push(entry, Node::new(Some(Rc::clone(node)), entry));
-        }
-        self.files(snapshot, node, &files)
+        Ok(Ok(()))
+    }
+
+    /// Whether a large file was gone through, nothing is wrong with it, and this entry says of it what that one said.
+    fn is_sound_file(&self, entry: &Entry) -> Result<bool, IndexError> {
+        let place = place_of(&entry.data, self.view)?;
+        Ok(place.is_some_and(|place| self.sound.get(&place) == Some(&entry.size_bytes)))
     }
 
     fn files(&mut self, snapshot: &SnapshotId, node: &Node, entries: &[&Entry]) -> Result<(), VerifyError> {
@@ -187,7 +225,7 @@ impl Verifier<'_, '_> {
         for entry in entries {
             match direct_piece(&entry.data) {
                 Some(piece) => self.pieces(snapshot, node, entry, &[piece])?,
-                None if self.sound.get(&entry.data) == Some(&entry.size_bytes) => {}
+                None if self.is_sound_file(entry)? => {}
                 None => indirect.push(*entry),
             }
         }
@@ -230,12 +268,15 @@ impl Verifier<'_, '_> {
             self.findings.damaged(subject.clone(), detail);
             subjects.insert(subject);
         }
-        if subjects.is_empty() && pieces.len() > 1 {
-            self.sound.insert(entry.data.clone(), entry.size_bytes);
+        if subjects.is_empty()
+            && pieces.len() > 1
+            && let Some(place) = place_of(&entry.data, self.view)?
+        {
+            self.sound.insert(place, entry.size_bytes);
         }
         for subject in &subjects {
             self.findings.affects(subject, affected);
-            node.mark_bad();
+            self.mark_bad(node);
         }
         Ok(())
     }
@@ -243,7 +284,7 @@ impl Verifier<'_, '_> {
     /// What is wrong with a piece, and how long it is as far as that is known without reading it.
     fn piece(&mut self, piece: &Piece) -> Result<(Option<Subject>, Option<u64>), VerifyError> {
         let subject = Subject::Content(piece.content);
-        let Some(found) = self.index.index().find(&piece.content)? else {
+        let Some(found) = self.view.index().find(&piece.content)? else {
             self.findings.unlisted(piece.content);
             self.findings.damaged(subject.clone(), format!("content {} is in no index", piece.content));
             return Ok((Some(subject), None));
@@ -299,7 +340,7 @@ impl Verifier<'_, '_> {
         }
         self.findings.damaged(subject.clone(), chain(&error));
         self.findings.affects(&subject, || Affected { snapshot: snapshot.clone(), path: path.clone() });
-        node.mark_bad();
+        self.mark_bad(node);
         // The pack or the content behind it is a finding of its own.
         if let ReadError::Content { source, .. } = &error {
             self.findings.behind(source);
@@ -322,80 +363,12 @@ fn subjects_behind(error: &repository_kopia::ContentError) -> Vec<Subject> {
 }
 
 /// The only piece of a small file, without asking anyone.
-fn direct_piece(data: &DataId) -> Option<Piece> {
+pub(super) fn direct_piece(data: &DataId) -> Option<Piece> {
     let ObjectId { indirection, compressed, content } = data.as_str().parse().ok()?;
     (indirection == 0).then_some(Piece { content, compressed, offset: 0, length_bytes: None })
 }
 
-/// A listing whose summary, or whose parent's copy of it, is not what its entries add up to.
-fn sums_problem(listing: &Directory, stated: Option<&Summary>) -> Option<String> {
-    let own = listing.summary.as_ref()?;
-    // Of checkpoints and cut-off backups.
-    if own.incomplete.is_some() {
-        return None;
-    }
-    let mut sums = (0_u64, 0_u64, 1_u64);
-    for entry in &listing.entries {
-        let more = match (&entry.kind, &entry.summary) {
-            (EntryKind::File, _) => (entry.size_bytes, 1, 0),
-            (EntryKind::Symlink, _) => (0, 0, 0),
-            (EntryKind::Directory, Some(inside)) => (inside.size_bytes, inside.file_count, inside.directory_count),
-            (EntryKind::Directory, None) => return None,
-        };
-        sums = (sums.0.saturating_add(more.0), sums.1.saturating_add(more.1), sums.2.saturating_add(more.2));
-    }
-    let counts = |summary: &Summary| (summary.size_bytes, summary.file_count, summary.directory_count);
-    let text = |(bytes, files, directories)| format!("{bytes} bytes in {files} files and {directories} directories");
-    if counts(own) != sums {
-        return Some(format!("its summary says {}, its entries add up to {}", text(counts(own)), text(sums)));
-    }
-    let stated = stated.map(counts).filter(|stated| *stated != sums)?;
-    Some(format!("the directory above says that it holds {}, it holds {}", text(stated), text(sums)))
-}
-
-/// The contents of files and links in the trees of `snapshots` that are in the share to be read. What cannot be read is left
-/// to [`verify`].
-pub(super) fn contents_of(
-    repository: &Repository,
-    snapshots: &[&Snapshot],
-    percent: u8,
-    run: &Run,
-) -> Result<HashSet<ContentId>, VerifyError> {
-    let mut wanted = HashSet::new();
-    let mut seen = HashSet::new();
-    for snapshot in snapshots {
-        let Some(root) = &snapshot.root else { continue };
-        let mut walk = Walk::new(repository, run);
-        if root.kind == EntryKind::Directory {
-            seen.insert(root.data.clone());
-            walk.push(root, ());
-        } else {
-            wanted.extend(contents_of_file(repository, root, percent, run)?);
-        }
-        while let Some(((), listing)) = walk.next()? {
-            for entry in listing.iter().flat_map(|listing| &listing.entries) {
-                match entry.kind {
-                    EntryKind::Directory if seen.insert(entry.data.clone()) => walk.push(entry, ()),
-                    EntryKind::Directory => {}
-                    EntryKind::File | EntryKind::Symlink => {
-                        wanted.extend(contents_of_file(repository, entry, percent, run)?);
-                    }
-                }
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-fn contents_of_file(
-    repository: &Repository,
-    entry: &Entry,
-    percent: u8,
-    run: &Run,
-) -> Result<Vec<ContentId>, VerifyError> {
-    let pieces = match direct_piece(&entry.data) {
-        Some(piece) => vec![piece],
-        None => wait(run, repository.pieces(&entry.data))?.unwrap_or_default(),
-    };
-    Ok(pieces.iter().map(|piece| piece.content).filter(|content| is_in_share(content, percent)).collect())
+/// Nothing if no index knows it, or it is no object.
+pub(super) fn place_of(data: &DataId, view: &IndexView) -> Result<Option<Place>, IndexError> {
+    data.as_str().parse().map_or(Ok(None), |object| Place::of(&object, view))
 }

@@ -8,6 +8,7 @@ mod faults;
 mod forget;
 mod golden;
 mod hostile;
+mod listings;
 mod maintain;
 mod misbehaving;
 mod repair;

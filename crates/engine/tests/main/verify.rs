@@ -1,8 +1,13 @@
 //! Verifying whole and damaged repositories.
 
-use engine::{Finding, Severity, VerifyOptions, VerifyOutcome, verify};
+use std::fs::{self, File};
+use std::sync::Arc;
 
+use engine::{Finding, Severity, VerifyOptions, VerifyOutcome, backup, verify};
+
+use crate::backup::{RUNTIME, clock, options, pseudo_random, run};
 use crate::golden::{SUPPORTED, damaged, golden, open};
+use crate::listings::{damage, store_of_small_pieces};
 
 fn verified(path: &std::path::Path, read_percent: u8) -> VerifyOutcome {
     let opened = open(path);
@@ -90,4 +95,52 @@ fn damage_is_found_and_the_paths_it_concerns_are_named() {
          get range of {METADATA} at file:…: no such object []"
     );
     check("missing-metadata-pack", 0, &[&record, &format!("pack {METADATA} is missing []")]);
+}
+
+#[test]
+fn what_many_have_is_gone_through_once_and_if_it_is_damaged_all_are_named() {
+    let tree = tempfile::tempdir().unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    for directory in ["a/same", "b/same", "a", "b"].map(|path| tree.path().join(path)) {
+        fs::create_dir_all(&directory).unwrap();
+        if directory.ends_with("same") {
+            for (name, length) in [("large", 300 << 10), ("small", 1000)] {
+                fs::write(directory.join(name), pseudo_random(1, length)).unwrap();
+                File::options().write(true).open(directory.join(name)).unwrap().set_modified(time).unwrap();
+            }
+        }
+        File::open(&directory).unwrap().set_modified(time).unwrap();
+    }
+    let store = store_of_small_pieces();
+    let open = || crate::backup::open(Arc::new(store.clone()), clock());
+    for text in ["first", "second"] {
+        fs::write(tree.path().join(text), text).unwrap();
+        backup(&open(), tree.path(), &options(), &run()).unwrap();
+    }
+    let repository = open();
+    let snapshots = RUNTIME.block_on(repository.snapshots()).unwrap().snapshots;
+    let verified = |snapshots: &[repository::SnapshotId]| {
+        let options = VerifyOptions { read_percent: 100, snapshots: snapshots.to_vec(), identity: None };
+        verify(&open(), &options, &run()).unwrap()
+    };
+    let whole = verified(&[]);
+    assert!(whole.is_clean(), "{:?}", whole.findings);
+    // Two roots; `a`, which is `b`, and `same`.
+    assert_eq!((whole.directory_count, whole.file_count), (4, 5));
+    let one = verified(&[snapshots[0].id.clone()]);
+    assert_eq!((one.directory_count, one.file_count, one.contents_read_count), (3, 3, 5));
+
+    let of = |directory: &repository::Entry, name: &str| {
+        RUNTIME.block_on(repository.entry_named(&directory.data, name)).unwrap().unwrap()
+    };
+    let large = of(&of(&of(snapshots[0].root.as_ref().unwrap(), "b"), "same"), "large");
+    let pieces = RUNTIME.block_on(repository.pieces(&large.data)).unwrap();
+    assert_eq!(pieces.len(), 3);
+    damage(&store, &repository, &pieces[1]);
+    let outcome = verified(&[]);
+    assert_eq!((outcome.findings.len(), outcome.directory_count), (1, 4));
+    let paths: Vec<&str> = outcome.findings[0].affected.iter().map(|affected| affected.path.as_str()).collect();
+    assert_eq!(paths, ["a/same/large", "b/same/large", "a/same/large", "b/same/large"]);
+    let affected: Vec<_> = outcome.findings[0].affected.iter().map(|affected| affected.snapshot.clone()).collect();
+    assert_eq!(affected, [0, 0, 1, 1].map(|at| snapshots[at].id.clone()));
 }

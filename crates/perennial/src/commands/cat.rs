@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         return Err(Failure::usage(format!("/{} is a {what}, not a file", found.path), hint));
     }
     let data = &found.entry.data;
-    let reading = |error| choice::reading(error, &found);
+    let reading = |error| choice::reading(error, &found.path);
     let pieces = runner.wait(async { repository.pieces(data).await.map_err(reading) })?;
     let mut out = io::stdout().lock();
     for piece in pieces {

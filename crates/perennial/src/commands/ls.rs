@@ -76,23 +76,23 @@ impl<W: Write> Lister<'_, W> {
             return self.write(&Found { path, ..start });
         }
         // Deepest last: the next directory stands on top, in the order of names.
-        let mut open = vec![start];
-        while let Some(directory) = open.pop() {
-            let read = async {
-                let read = self.repository.directory(&directory.entry.data).await;
-                read.map_err(|error| choice::reading(error, &directory))
-            };
-            let inside = self.runner.wait(read)?;
+        let mut open = vec![(start.path, start.entry.data)];
+        while let Some((directory, data)) = open.pop() {
+            let mut entries = self.repository.entries(&data);
+            let mut next =
+                || self.runner.wait(async { entries.next().await.map_err(|error| choice::reading(error, &directory)) });
             let first = open.len();
-            for entry in inside.entries {
-                let path = match directory.path.as_str() {
-                    "" => entry.name.clone(),
-                    parent => format!("{parent}/{}", entry.name),
-                };
-                let found = Found { entry, path };
-                self.write(&found)?;
-                if self.recursive && found.entry.kind == EntryKind::Directory {
-                    open.push(found);
+            while let Some(some) = next()? {
+                for entry in some.into_owned() {
+                    let path = match directory.as_str() {
+                        "" => entry.name.clone(),
+                        parent => format!("{parent}/{}", entry.name),
+                    };
+                    let found = Found { entry, path };
+                    self.write(&found)?;
+                    if self.recursive && found.entry.kind == EntryKind::Directory {
+                        open.push((found.path, found.entry.data));
+                    }
                 }
             }
             open[first..].reverse();
@@ -111,7 +111,7 @@ impl<W: Write> Lister<'_, W> {
     fn target(&self, link: &Found) -> Result<String, Failure> {
         let read = async {
             let read = self.repository.object(&link.entry.data).await;
-            read.map_err(|error| choice::reading(error, link))
+            read.map_err(|error| choice::reading(error, &link.path))
         };
         Ok(String::from_utf8_lossy(&self.runner.wait(read)?).into_owned())
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::vec;
 
-use repository::{DataId, Directory, DirectorySide, Entry, Summary};
+use repository::{DataId, Directory, DirectorySide, Entry, EntryKind, Summary};
 
 use super::{Arriving, read};
 use crate::error::ReadError;
@@ -29,6 +29,10 @@ pub struct DirectoryListing {
     pub side: DirectorySide,
     /// How many entries it has.
     pub entry_count: u64,
+    /// Directories come first, and names ascend in both groups: Kopia's order.
+    pub is_sorted: bool,
+    /// Some names are not UTF-8.
+    pub has_foreign_names: bool,
     data: DataId,
     /// Nothing if there are too many.
     kept: Option<Vec<Entry>>,
@@ -38,9 +42,47 @@ impl DirectoryListing {
     /// Its entries in the order in which they are stored, from the first one; as often as needed.
     pub fn entries<'a>(&'a self, repository: &'a Repository) -> Entries<'a> {
         match &self.kept {
-            Some(kept) => Entries { repository, stage: Stage::Kept(kept) },
+            Some(kept) => Entries { repository, stage: Stage::Kept(Cow::Borrowed(kept)) },
             None => repository.entries(&self.data),
         }
+    }
+
+    /// The same, for once.
+    pub fn into_entries(self, repository: &Repository) -> Entries<'_> {
+        match self.kept {
+            Some(kept) => Entries { repository, stage: Stage::Kept(Cow::Owned(kept)) },
+            None => repository.entries(&self.data),
+        }
+    }
+
+    /// Whether its entries are in memory already.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+}
+
+/// How the entries stand that have come.
+struct Order {
+    is_sorted: bool,
+    has_foreign_names: bool,
+    /// Whether the last was no directory, and its name.
+    last: (bool, String),
+}
+
+impl Order {
+    fn new() -> Self {
+        Self { is_sorted: true, has_foreign_names: false, last: (false, String::new()) }
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        let is_other = entry.kind != EntryKind::Directory;
+        let is_next = (self.last.0, self.last.1.as_str()) <= (is_other, entry.name.as_str());
+        self.last.0 = is_other;
+        self.last.1.clone_from(&entry.name);
+        let is_foreign = entry.raw_name() != entry.name.as_bytes();
+        self.has_foreign_names |= is_foreign;
+        // A name that needs no other one has none from any program: nothing is sure of such a listing.
+        self.is_sorted &= is_next && !(is_foreign && std::str::from_utf8(entry.raw_name()).is_ok());
     }
 }
 
@@ -51,7 +93,7 @@ pub struct Entries<'a> {
 }
 
 enum Stage<'a> {
-    Kept(&'a [Entry]),
+    Kept(Cow<'a, [Entry]>),
     Asked(DataId),
     /// Boxed: it is larger than the others, and rare.
     Arriving(Box<Part>),
@@ -85,7 +127,7 @@ impl<'a> Entries<'a> {
     pub async fn next(&mut self) -> Result<Option<Cow<'a, [Entry]>>, ReadError> {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
-                Stage::Kept(kept) => return Ok(Some(Cow::Borrowed(kept)).filter(|kept| !kept.is_empty())),
+                Stage::Kept(kept) => return Ok(Some(kept).filter(|kept| !kept.is_empty())),
                 Stage::Asked(data) => {
                     let object = parse_object(&data)?;
                     let pieces = self.repository.pieces(&data).await?;
@@ -160,9 +202,10 @@ impl Repository {
     /// When it cannot be read or makes no sense.
     pub async fn listing(&self, data: &DataId) -> Result<DirectoryListing, ReadError> {
         let mut entries = self.entries(data);
-        let (mut kept, mut entry_count) = (Some(Vec::new()), 0);
+        let (mut kept, mut entry_count, mut order) = (Some(Vec::new()), 0, Order::new());
         while let Some(some) = entries.next().await? {
             entry_count += some.len();
+            some.iter().for_each(|entry| order.take(entry));
             kept = kept.filter(|_| entry_count <= KEPT_MAX);
             if let Some(kept) = &mut kept {
                 kept.extend(some.into_owned());
@@ -171,7 +214,20 @@ impl Repository {
         let Stage::Ended(Some(Rest { summary, side })) = entries.stage else {
             unreachable!("after its last entry a listing has ended")
         };
-        Ok(DirectoryListing { summary, side, entry_count: entry_count as u64, data: data.clone(), kept })
+        let (entry_count, Order { is_sorted, has_foreign_names, .. }) = (entry_count as u64, order);
+        Ok(DirectoryListing { summary, side, entry_count, is_sorted, has_foreign_names, data: data.clone(), kept })
+    }
+
+    /// The entry of a directory that has this name: the last, should there be several.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or makes no sense.
+    pub async fn entry_named(&self, data: &DataId, name: &str) -> Result<Option<Entry>, ReadError> {
+        let (mut found, mut entries) = (None, self.entries(data));
+        while let Some(some) = entries.next().await? {
+            found = some.iter().rfind(|entry| entry.name == name).cloned().or(found);
+        }
+        Ok(found)
     }
 
     /// Reads a directory with all its entries, however many there are.
