@@ -1,8 +1,9 @@
 //! The project's own chores, as `cargo xtask <command>`: build the peers, run everything CI runs, check what
-//! no compiler checks, and measure us beside kopia.
+//! no compiler checks, measure us beside kopia, and bring up a Kubernetes.
 
 mod bench;
 mod checkout;
+mod cluster;
 mod elapsed;
 mod steps;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Tidy,
     /// Measure perennial beside kopia on generated data
     Bench(bench::Options),
+    /// A real Kubernetes of one node on this machine, for tests
+    Cluster(cluster::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,5 +52,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(options) => test::run(&root, &options),
         Command::Tidy => tidy::run(&root),
         Command::Bench(options) => bench::run(&root, &options),
+        Command::Cluster(options) => cluster::run(&root, &options),
     }
 }
