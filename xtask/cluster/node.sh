@@ -13,10 +13,15 @@ mount -t proc proc /proc
 # Fixed, short names: the path of a unix socket is limited to 107 bytes, and
 # the state directory may lie deep.
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/cluster /run/programs /run/packages
+mkdir /run/cluster /run/programs /run/packages /run/objects
 mount --bind "$CLUSTER_STATE" /run/cluster
 mount --bind "$CLUSTER_PROGRAMS" /run/programs
 mount --bind "$CLUSTER_PACKAGES" /run/packages
+mount --bind "$CLUSTER_OBJECTS" /run/objects
+if [ -n "$CLUSTER_EXTERNAL_SECRETS" ]; then
+    mkdir /run/external-secrets
+    mount --bind "$CLUSTER_EXTERNAL_SECRETS" /run/external-secrets
+fi
 export PATH=/run/packages/usr/sbin:/run/packages/usr/bin:$PATH
 LD_LIBRARY_PATH=$(echo /run/packages/usr/lib/*-linux-gnu):$(echo /run/packages/lib/*-linux-gnu)
 export LD_LIBRARY_PATH
@@ -94,20 +99,45 @@ kube kube-apiserver \
     --allow-privileged=true \
     --feature-gates=CrossNamespaceVolumeDataSource=true
 
-component containerd containerd --config config/containerd.toml
-
-# --- While those start ------------------------------------------------------
-note "waiting for containerd"
-until ctr --connect-timeout 1s version >/dev/null 2>&1; do sleep 0.05; done
-# The sandbox image has to be there under the very name that containerd's
-# configuration has.
-for image in images/*.tar; do
-    ctr --namespace k8s.io images import "$image" >>logs/images.log 2>&1
-done
-note "images imported"
+if [ "$CLUSTER_KIND" = node ]; then
+    component containerd containerd --config config/containerd.toml
+    note "waiting for containerd"
+    until ctr --connect-timeout 1s version >/dev/null 2>&1; do sleep 0.05; done
+    # The sandbox image has to be there under the very name that containerd's
+    # configuration has.
+    for image in images/*.tar; do
+        ctr --namespace k8s.io images import "$image" >>logs/images.log 2>&1
+    done
+    note "images imported"
+fi
 until curl --silent --fail --cacert pki/ca.crt "https://$CLUSTER_NODE_IP:6443/readyz" >/dev/null; do sleep 0.05; done
 note "the API server is ready"
 touch ready/api-server
+
+# Standard input is a pipe which ends with whoever needs the cluster, and the
+# node with it; or nobody's, and the node stays until it is taken down.
+stay() {
+    if [ "$CLUSTER_OWNED" = yes ]; then cat >/dev/null; else wait; fi
+}
+
+# --- Definitions ------------------------------------------------------------
+definitions() { # DIRECTORY
+    /run/programs/kube kubectl create --filename="$1"
+    /run/programs/kube kubectl wait --for=condition=Established --timeout=60s --filename="$1"
+}
+external_secrets() {
+    [ -n "$CLUSTER_EXTERNAL_SECRETS" ] || return 0
+    definitions /run/external-secrets/definitions
+    component external-secrets /run/external-secrets/external-secrets --metrics-addr=127.0.0.1:8085 \
+        --concurrent=5 --client-qps=500 --client-burst=1000
+}
+if [ "$CLUSTER_KIND" = control-plane ]; then
+    definitions /run/programs/definitions
+    external_secrets
+    touch ready/node
+    stay
+    exit
+fi
 
 # --- The rest of Kubernetes -------------------------------------------------
 # The clients' own limits on requests are made for large clusters and cost
@@ -126,6 +156,35 @@ kube kube-proxy --config=config/kube-proxy.yaml
 /run/programs/kube kubectl create --filename=config/names.yaml
 kube coredns config/Corefile
 
+# --- Storage ----------------------------------------------------------------
+# The drivers register with the kubelet by themselves. The sidecars run as
+# processes of the node, with the administrator's credentials, so they need
+# neither images nor RBAC. The snapshot controller ends when it finds the
+# definitions missing, and so does csi-provisioner for want of ReferenceGrants.
+definitions /run/programs/definitions
+/run/programs/kube kubectl create --filename=/run/objects/storage.yaml
+# The pause between retries doubles from the first to the second of these; by
+# default it grows to minutes.
+sidecar=("${limits[@]}" --kubeconfig="$KUBECONFIG" --retry-interval-start=200ms)
+driver() { # NAME ARGUMENTS...
+    local name=$1 short=${1%%.*}
+    component "csi-$short" ./csi-driver --name="$name" --node=node --base="/run/cluster/csi/$short" \
+        --endpoint="/var/lib/kubelet/plugins/$name/csi.sock" \
+        --registration="/var/lib/kubelet/plugins_registry/$name-reg.sock" --registered="ready/csi-$short" "${@:2}"
+    component "csi-provisioner-$short" /run/programs/csi-provisioner "${sidecar[@]}" --retry-interval-max=5s \
+        --csi-address="/var/lib/kubelet/plugins/$name/csi.sock" \
+        --extra-create-metadata --feature-gates=CrossNamespaceVolumeDataSource=true
+}
+driver plain.csi.perennial.dev --without-snapshots
+driver dirs.csi.perennial.dev
+socket=/var/lib/kubelet/plugins/dirs.csi.perennial.dev/csi.sock
+component csi-snapshotter /run/programs/csi-snapshotter "${sidecar[@]}" --retry-interval-max=5s \
+    --csi-address="$socket" --extra-create-metadata
+component csi-resizer /run/programs/csi-resizer "${sidecar[@]}" --retry-interval-max=5s \
+    --csi-address="$socket"
+component snapshot-controller /run/programs/snapshot-controller "${sidecar[@]}" --retry-interval-max=5s
+external_secrets
+
 touch ready/node
 note "everything is started"
-wait
+stay

@@ -4,15 +4,15 @@
 //! the host sees a directory, control groups, one network interface and two routes, and loses them with `down`.
 
 mod certificates;
-mod down;
+pub mod down;
 mod groups;
-mod image;
+pub mod image;
 mod images;
-mod packages;
-mod programs;
+pub mod packages;
+pub mod programs;
 mod requirements;
-mod settings;
-mod up;
+pub mod settings;
+pub mod up;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -112,8 +112,8 @@ fn kubectl(root: &Path, cluster: &Cluster, arguments: &[String]) -> Result<()> {
     }
 }
 
-/// The archive is opened out here: the node need not see its directory.
-fn load(cluster: &Cluster, archive: &Path) -> Result<()> {
+/// Imports an archive. It is opened out here: the node need not see its directory.
+pub fn load(cluster: &Cluster, archive: &Path) -> Result<()> {
     let pid = cluster.pid()?.to_string();
     let file = std::fs::File::open(archive).with_context(|| format!("open {}", archive.display()))?;
     let output = Command::new("nsenter")
@@ -137,6 +137,18 @@ fn load(cluster: &Cluster, archive: &Path) -> Result<()> {
         bail!("import {}: ctr ended with {}", archive.display(), output.status);
     }
     Ok(())
+}
+
+/// Copies the components' logs into a directory and answers how many there are.
+pub fn copy_logs(cluster: &Cluster, to: &Path) -> Result<usize> {
+    let entries = std::fs::read_dir(cluster.state.join("logs")).into_iter().flatten().filter_map(Result::ok);
+    let mut count = 0;
+    for entry in entries {
+        let copied = std::fs::copy(entry.path(), to.join(entry.file_name()));
+        copied.with_context(|| format!("copy {}", entry.path().display()))?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn logs(cluster: &Cluster, component: Option<&str>) -> Result<()> {

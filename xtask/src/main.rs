@@ -4,7 +4,9 @@
 mod bench;
 mod checkout;
 mod cluster;
+mod e2e;
 mod elapsed;
+mod product_image;
 mod steps;
 mod test;
 mod tidy;
@@ -32,6 +34,10 @@ enum Command {
     Bench(bench::Options),
     /// A real Kubernetes of one node on this machine, for tests
     Cluster(cluster::Options),
+    /// Make the product's image, without any engine
+    Image(product_image::Options),
+    /// Run the tests that need a cluster
+    E2e(e2e::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,5 +59,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(&root),
         Command::Bench(options) => bench::run(&root, &options),
         Command::Cluster(options) => cluster::run(&root, &options),
+        Command::Image(options) => product_image::run(&root, &options),
+        Command::E2e(options) => e2e::run(&root, &options),
     }
 }

@@ -22,6 +22,7 @@ pub struct Start<'a> {
 pub enum Item {
     Directory { path: String, mode: u32 },
     File { path: String, mode: u32, source: PathBuf },
+    Text { path: String, mode: u32, text: String },
     Link { path: String, target: String },
 }
 
@@ -32,6 +33,10 @@ impl Item {
 
     pub fn file(path: &str, mode: u32, source: &Path) -> Self {
         Self::File { path: path.to_owned(), mode, source: source.to_owned() }
+    }
+
+    pub fn text(path: &str, mode: u32, text: &str) -> Self {
+        Self::Text { path: path.to_owned(), mode, text: text.to_owned() }
     }
 }
 
@@ -101,6 +106,9 @@ fn layer(items: &[Item]) -> Result<Vec<u8>> {
             Item::File { path, mode, source } => {
                 let content = std::fs::read(source).with_context(|| format!("read {}", source.display()))?;
                 append(&mut tar, path, *mode, tar::EntryType::Regular, &content)?;
+            }
+            Item::Text { path, mode, text } => {
+                append(&mut tar, path, *mode, tar::EntryType::Regular, text.as_bytes())?;
             }
             Item::Link { path, target } => {
                 let mut header = header(0o777, tar::EntryType::Symlink, 0);

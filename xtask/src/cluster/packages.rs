@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Upstream versions are pinned; the distribution's own revisions, which fix security holes, may follow. A `*` is apt's.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "containerd=1.6.20*",
     "runc=1.1.5*",
     "containernetworking-plugins=1.1.1*",
     "nftables=1.0.6*",
     "busybox-static=1:1.35.0*",
+    // Authorities for the product's image; they change with the distribution, and should.
+    "ca-certificates",
 ];
 
 /// What those need besides. All but a bare host has most of them, which would do; unpacked they are the same everywhere.

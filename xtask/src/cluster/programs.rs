@@ -18,7 +18,7 @@ pub struct Module {
     version: &'static str,
     packages: &'static [&'static str],
     linker_flags: &'static str,
-    /// Definitions that lie in a module's sources: module, files in it.
+    /// Definitions that lie in a module's sources: module, files in it, or directories of it.
     definitions: &'static [(&'static str, &'static [&'static str])],
     /// Go's number of minutes for it on two cores, for the message.
     minutes: u32,
@@ -47,6 +47,16 @@ pub const CLUSTER: Module = Module {
         ("sigs.k8s.io/gateway-api", &["config/crd/standard/gateway.networking.k8s.io_referencegrants.yaml"]),
     ],
     minutes: 10,
+};
+
+/// External Secrets, as one program with all of its providers. Later versions are split into modules that nobody can get.
+pub const EXTERNAL_SECRETS: Module = Module {
+    name: "external-secrets",
+    version: "0.19.2",
+    packages: &["tool"],
+    linker_flags: "-s -w",
+    definitions: &[("github.com/external-secrets/external-secrets", &["config/crds/bases"])],
+    minutes: 8,
 };
 
 /// The compiler's own garbage collector and debug information that the linker would drop again take a sixth of the
@@ -122,8 +132,12 @@ fn build(module: &Module, sources: &Path, directory: &Path) -> Result<()> {
     for (source, names) in module.definitions {
         let place = place(&go, sources, source)?;
         for name in *names {
-            let file = Path::new(name).file_name().context("a definition is a file")?;
-            copy(&place.join(name), &definitions.join(file))?;
+            let path = place.join(name);
+            let found = if path.is_dir() { files(&path)? } else { vec![path] };
+            // A list of the others lies beside them.
+            for file in found.iter().filter(|file| !file.ends_with("kustomization.yaml")) {
+                copy(file, &definitions.join(file.file_name().context("a definition is a file")?))?;
+            }
         }
     }
     std::fs::rename(&unfinished, directory).with_context(|| format!("rename to {}", directory.display()))

@@ -6,9 +6,10 @@
 use crate::cluster::groups::Hierarchies;
 use crate::cluster::settings::{self, Cluster, Network, write};
 use crate::cluster::{certificates, down, images, packages, pause, programs, requirements};
-use crate::elapsed;
+use crate::{checkout, elapsed};
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,25 +20,65 @@ pub struct Options {
     /// Take 10.NUMBER.0.0/16 for the cluster; without it the first that is free
     #[arg(long, value_name = "NUMBER")]
     pub network: Option<u8>,
+    /// API server and etcd alone, for tests that count calls: no node, no controllers
+    #[arg(long)]
+    pub control_plane: bool,
+    /// Run something else beside Kubernetes as well
+    #[arg(long, value_name = "COMPONENT")]
+    pub with: Vec<Component>,
+}
+
+/// What a cluster can have besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Component {
+    /// The real controller, with all of its providers
+    ExternalSecrets,
 }
 
 /// Longest wait for any one part of the cluster.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// CSI drivers that register with the kubelet, as `xtask/cluster/node.sh` calls them.
+const DRIVERS: [&str; 2] = ["dirs", "plain"];
+
 /// Everything of the host that the node is shown.
 struct Parts {
     programs: PathBuf,
     packages: PathBuf,
+    /// The CSI test driver; a control plane needs none.
+    driver: Option<PathBuf>,
+    external_secrets: Option<PathBuf>,
 }
 
-/// Takes a cluster of that name down and brings a new one up.
+/// Takes a cluster of that name down and brings a new one up, which stays.
 pub fn up(root: &Path, cluster: &Cluster, options: &Options) -> Result<()> {
+    bring_up(root, cluster, options, None)
+}
+
+/// The same for a cluster that ends when the answer is dropped, or our process with it, however that ends. Control groups
+/// and files stay until `down`.
+pub fn up_for_us(root: &Path, cluster: &Cluster, options: &Options) -> Result<PipeWriter> {
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
+    bring_up(root, cluster, options, Some(reader))?;
+    Ok(writer)
+}
+
+fn bring_up(root: &Path, cluster: &Cluster, options: &Options, owner: Option<PipeReader>) -> Result<()> {
     requirements::check()?;
     let started = Instant::now();
-    let parts = Parts { programs: programs::ensure(root, &programs::CLUSTER)?, packages: packages::ensure()? };
+    let parts = Parts {
+        programs: programs::ensure(root, &programs::CLUSTER)?,
+        packages: packages::ensure()?,
+        driver: if options.control_plane { None } else { Some(build_driver(root)?) },
+        external_secrets: if options.with.contains(&Component::ExternalSecrets) {
+            Some(programs::ensure(root, &programs::EXTERNAL_SECRETS)?)
+        } else {
+            None
+        },
+    };
     let built = Instant::now();
     let network = prepare(root, cluster, options, &parts)?;
-    let node = start(root, cluster, network, &parts)?;
+    let node = start(root, cluster, network, &parts, owner)?;
     connect(cluster, network, node)?;
     wait(cluster, node, &parts, built)?;
     println!(
@@ -52,6 +93,16 @@ pub fn up(root: &Path, cluster: &Cluster, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Builds the CSI driver of this checkout.
+fn build_driver(root: &Path) -> Result<PathBuf> {
+    let status =
+        checkout::cargo(root).args(["build", "--quiet", "--package", "csi-driver"]).stdin(Stdio::null()).status();
+    if !status.context("run cargo build")?.success() {
+        bail!("cargo build of the CSI driver: what it said stands above");
+    }
+    Ok(checkout::target_directory(root).join("debug/csi-driver"))
+}
+
 /// Files: network, certificates, configuration, images.
 fn prepare(root: &Path, cluster: &Cluster, options: &Options, parts: &Parts) -> Result<Network> {
     let lock = settings::lock()?;
@@ -64,7 +115,12 @@ fn prepare(root: &Path, cluster: &Cluster, options: &Options, parts: &Parts) -> 
     write(&cluster.state.join("network"), &network.0.to_string())?;
     drop(lock);
     certificates::write_all(cluster, network)?;
-    images::write(&parts.packages, &cluster.state.join("images"))?;
+    if let Some(driver) = &parts.driver {
+        images::write(&parts.packages, &cluster.state.join("images"))?;
+        // A copy: the next build replaces the program.
+        let copy = cluster.state.join("csi-driver");
+        std::fs::copy(driver, &copy).with_context(|| format!("copy {}", driver.display()))?;
+    }
     configure(root, cluster, network)?;
     Ok(network)
 }
@@ -93,7 +149,7 @@ fn configure(root: &Path, cluster: &Cluster, network: Network) -> Result<()> {
 }
 
 /// Starts process 1 of the node and answers its number on the host.
-fn start(root: &Path, cluster: &Cluster, network: Network, parts: &Parts) -> Result<i32> {
+fn start(root: &Path, cluster: &Cluster, network: Network, parts: &Parts, owner: Option<PipeReader>) -> Result<i32> {
     let join = Hierarchies::find()?.create(cluster)?;
     let log = cluster.state.join("logs/node.log");
     let output = std::fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
@@ -107,10 +163,14 @@ fn start(root: &Path, cluster: &Cluster, network: Network, parts: &Parts) -> Res
         .env("CLUSTER_STATE", &cluster.state)
         .env("CLUSTER_PROGRAMS", &parts.programs)
         .env("CLUSTER_PACKAGES", &parts.packages)
+        .env("CLUSTER_OBJECTS", root.join("xtask/cluster/objects"))
+        .env("CLUSTER_KIND", if parts.driver.is_some() { "node" } else { "control-plane" })
+        .env("CLUSTER_EXTERNAL_SECRETS", parts.external_secrets.as_deref().unwrap_or(Path::new("")))
         .env("CLUSTER_NODE_IP", network.node())
         .env("CLUSTER_SERVICE_CIDR", network.services())
+        .env("CLUSTER_OWNED", if owner.is_some() { "yes" } else { "no" })
         .current_dir(&cluster.state)
-        .stdin(Stdio::null())
+        .stdin(owner.map_or_else(Stdio::null, Stdio::from))
         .stdout(output)
         .stderr(errors)
         .spawn()
@@ -171,6 +231,11 @@ fn wait(cluster: &Cluster, node: i32, parts: &Parts, started: Instant) -> Result
     let step = |what: &str| println!("{:>8}  {what}", elapsed::text(started.elapsed()));
     wait_for_file(cluster, node, "ready/api-server")?;
     step("API server ready");
+    if parts.driver.is_none() {
+        wait_for_file(cluster, node, "ready/node")?;
+        step("definitions established");
+        return Ok(());
+    }
     let kubectl = Kubectl { program: &parts.programs, cluster };
     kubectl.wait(&["--for=create", "node/node"])?;
     kubectl.wait(&["--for=condition=Ready", "node/node"])?;
@@ -178,7 +243,11 @@ fn wait(cluster: &Cluster, node: i32, parts: &Parts, started: Instant) -> Result
     // Pods are refused until the controller manager has made the account.
     kubectl.wait(&["--for=create", "serviceaccount/default"])?;
     wait_for_file(cluster, node, "ready/node")?;
-    step("names, policies and storage set up");
+    step("names and storage classes made");
+    for driver in DRIVERS {
+        wait_for_file(cluster, node, &format!("ready/csi-{driver}"))?;
+    }
+    step("CSI drivers registered");
     Ok(())
 }
 
