@@ -6,7 +6,8 @@
 #
 #   xtask/cluster/leftovers.sh [--kill] [TIMES] [COMMAND...]
 #
-# COMMAND, for example `cargo xtask e2e --name left`, runs while it is up.
+# COMMAND runs while it is up, and UP has options for `up`:
+#   UP="--with external-secrets" xtask/cluster/leftovers.sh 20 cargo xtask e2e --name left
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 kill=
@@ -15,13 +16,13 @@ times=${1:-20}
 shift || true
 
 cargo build --quiet --package xtask
-xtask() { "${CARGO_TARGET_DIR:-target}/debug/xtask" "$@"; }
+xtask=${CARGO_TARGET_DIR:-target}/debug/xtask
 clusters=${PERENNIAL_CLUSTERS:-${XDG_STATE_HOME:-$HOME/.local/state}/perennial/clusters}
 
 snapshot() {
     echo "== processes"
     # Those of the cluster are found by what they were started from.
-    ps -eo args --no-headers | grep -E '/run/programs/|/run/packages/|csi-driver|cluster/node\.sh|perennial-left' | grep -vE 'grep|leftovers\.sh' || true
+    ps -eo args --no-headers | grep -E '/run/programs/|/run/packages/|\./csi-driver|cluster/node\.sh' | grep -v grep || true
     echo "== namespaces"
     find /proc/[0-9]*/ns -maxdepth 1 -name net -exec readlink {} + 2>/dev/null | sort -u | wc -l
     echo "== mounts"
@@ -42,11 +43,11 @@ snapshot() {
         /proc/sys/net/netfilter/nf_conntrack_max /proc/sys/net/bridge/bridge-nf-call-iptables || true
 }
 
-xtask cluster --name left down
+"$xtask" cluster --name left down
 before=$(snapshot)
 for time in $(seq "$times"); do
     if [ -n "$kill" ]; then
-        xtask cluster --name left up >/dev/null 2>&1 &
+        "$xtask" cluster --name left up ${UP:-} >/dev/null 2>&1 &
         up=$!
         moment=$((RANDOM % 9000 + 1))
         read -r -t "$((moment / 1000)).$(printf %03d $((moment % 1000)))" <> <(:) || true
@@ -61,11 +62,11 @@ for time in $(seq "$times"); do
         wait "$up" 2>/dev/null || true
         said="$what killed after $moment ms"
     else
-        xtask cluster --name left up >/dev/null
+        "$xtask" cluster --name left up ${UP:-} >/dev/null
         [ $# -eq 0 ] || "$@"
         said="up"
     fi
-    xtask cluster --name left down
+    "$xtask" cluster --name left down
     after=$(snapshot)
     if [ "$before" != "$after" ]; then
         echo "$time: $said, and something is left:" >&2
