@@ -65,6 +65,7 @@ impl Cluster {
     }
 }
 
-fn variable(name: &str) -> Result<String> {
+/// A variable that `cargo xtask e2e` sets.
+pub(crate) fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run the tests by `cargo xtask e2e`"))
 }

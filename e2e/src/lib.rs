@@ -7,6 +7,7 @@ mod builders;
 mod cluster;
 mod kinds;
 mod report;
+pub mod s3;
 mod space;
 pub mod webhook;
 
@@ -21,6 +22,9 @@ use std::panic::AssertUnwindSafe;
 
 /// The image with a shell that every cluster of ours has.
 pub const BUSYBOX: &str = "localhost/busybox:1";
+
+/// The product's image, which `cargo xtask image` makes.
+pub const PRODUCT_IMAGE: &str = "localhost/perennial:test";
 
 /// The image of the program `webhook`, which `cargo xtask e2e` makes.
 pub const WEBHOOK_IMAGE: &str = "localhost/webhook:1";

@@ -3,7 +3,7 @@
 use crate::cluster::image::{Item, Start};
 use crate::cluster::settings::Cluster;
 use crate::cluster::{self, down, image, programs, settings, up};
-use crate::{checkout, elapsed};
+use crate::{checkout, elapsed, product_image, tools};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ const THREADS: &str = "--test-threads=8";
 
 /// Builds the tests, finds or makes the cluster, and runs them.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
-    let built = tests(root, &["--no-run"]).stdin(Stdio::null()).status().context("run cargo")?;
+    let built = tests(root, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
     if !built.success() {
         bail!("the tests do not build; what cargo said stands above");
     }
@@ -78,7 +78,7 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
         cluster::load(cluster, &archive)?;
     }
     let started = Instant::now();
-    let mut command = tests(root, &[]);
+    let mut command = tests(root, &[])?;
     command
         .args(["--", THREADS])
         .args(&options.filters)
@@ -99,7 +99,7 @@ fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
     let started = Instant::now();
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
     let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from).or(home);
-    let mut command = tests(root, &[]);
+    let mut command = tests(root, &[])?;
     command
         .args(["--", THREADS])
         .args(OWN_DRIVER.iter().flat_map(|name| ["--skip", *name]))
@@ -123,15 +123,16 @@ fn images(root: &Path) -> Result<Vec<PathBuf>> {
     let items = [Item::file("webhook", 0o755, &target.join("debug/webhook"))];
     let start = Start { entrypoint: &["/webhook"], command: &[], user: "65532:65532", environment: &[] };
     image::write("localhost/webhook:1", &items, &start, &archive)?;
-    Ok(vec![archive])
+    Ok(vec![archive, product_image::build(root, None)?])
 }
 
-fn tests(root: &Path, more: &[&str]) -> Command {
+fn tests(root: &Path, more: &[&str]) -> Result<Command> {
     let mut command = checkout::cargo(root);
     command.args(["test", "--package", "e2e", "--features", "cluster", "--test", "harness"]).args(more);
+    command.env(tools::VERSITYGW.variable, tools::ensure(root, &tools::VERSITYGW)?);
     // An error says what it waited for; where in the program that was is noise of two pages.
     command.env("RUST_BACKTRACE", "0");
-    command
+    Ok(command)
 }
 
 fn finish(mut command: Command, started: Instant) -> Result<()> {

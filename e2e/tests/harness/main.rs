@@ -6,6 +6,7 @@ mod external_secrets;
 mod knobs;
 mod pods;
 mod populator;
+mod product;
 mod snapshots;
 mod volumes;
 mod webhooks;
