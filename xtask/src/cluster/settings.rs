@@ -60,14 +60,14 @@ impl Cluster {
     /// The addresses that a cluster which is up has taken.
     pub fn network(&self) -> Result<Network> {
         let path = self.state.join("network");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cluster {} is not up", self.name))?;
+        let Ok(text) = std::fs::read_to_string(&path) else { bail!("cluster {} is not up", self.name) };
         Ok(Network(text.trim().parse().with_context(|| format!("{} is damaged", path.display()))?))
     }
 
     /// Process 1 of the node, as the host numbers it.
     pub fn pid(&self) -> Result<i32> {
         let path = self.state.join("pid");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cluster {} is not up", self.name))?;
+        let Ok(text) = std::fs::read_to_string(&path) else { bail!("cluster {} is not up", self.name) };
         text.trim().parse().with_context(|| format!("{} is damaged", path.display()))
     }
 }
