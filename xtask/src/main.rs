@@ -1,9 +1,12 @@
 //! The project's own chores, as `cargo xtask <command>`: build the peers, run everything CI runs, check what
-//! no compiler checks, and measure us beside kopia.
+//! no compiler checks, measure us beside kopia, and bring up a Kubernetes.
 
 mod bench;
 mod checkout;
+mod cluster;
+mod e2e;
 mod elapsed;
+mod product_image;
 mod steps;
 mod test;
 mod tidy;
@@ -29,6 +32,12 @@ enum Command {
     Tidy,
     /// Measure perennial beside kopia on generated data
     Bench(bench::Options),
+    /// A real Kubernetes of one node on this machine, for tests
+    Cluster(cluster::Options),
+    /// Make the product's image, without any engine
+    Image(product_image::Options),
+    /// Run the tests that need a cluster
+    E2e(e2e::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,5 +58,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(options) => test::run(&root, &options),
         Command::Tidy => tidy::run(&root),
         Command::Bench(options) => bench::run(&root, &options),
+        Command::Cluster(options) => cluster::run(&root, &options),
+        Command::Image(options) => product_image::run(&root, &options),
+        Command::E2e(options) => e2e::run(&root, &options),
     }
 }

@@ -27,10 +27,12 @@ enum Step {
     Test,
     Demo,
     Bench,
+    E2e,
 }
 
 /// In the order of the run: what fails fast and often comes first.
-const STEPS: [Step; 7] = [Step::Tools, Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Demo, Step::Bench];
+const STEPS: [Step; 8] =
+    [Step::Tools, Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Demo, Step::Bench, Step::E2e];
 
 impl Step {
     fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Step {
             Self::Test => "test",
             Self::Demo => "demo",
             Self::Bench => "bench",
+            Self::E2e => "e2e",
         }
     }
 }
@@ -125,7 +128,10 @@ impl Run<'_> {
                 let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
                 self.cargo("clippy", &clippy)
             }
-            Step::Test => self.cargo("test", &["test", "--workspace", "--all-features", "--no-fail-fast"]),
+            // What needs a cluster is a step of its own.
+            Step::Test => {
+                self.cargo("test", &["test", "--workspace", "--exclude", "e2e", "--all-features", "--no-fail-fast"])
+            }
             Step::Demo => {
                 // Asked first, so that a missing demo is called that and not a failed one.
                 self.cargo("demo-help", &["run", "--release", "-p", "perennial", "--", "demo", "--help"])
@@ -133,6 +139,7 @@ impl Run<'_> {
                 self.cargo("demo", &["run", "--release", "-p", "perennial", "--", "demo"])
             }
             Step::Bench => self.xtask("bench", &["bench", "--quick"]),
+            Step::E2e => self.xtask("e2e", &["e2e"]),
         }
     }
 

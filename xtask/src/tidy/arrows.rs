@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("testkit", &["storage", "repository", "repository-kopia", "repository-restic", "engine"]),
     ("e2e", &["api", "testkit"]),
+    ("csi-driver", &[]),
     ("fuzz", &["codec", "storage", "repository", "repository-kopia", "repository-restic", "api"]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,81 @@
+//! A foreign S3 server in the process of a test, which pods reach at the host's end of the link.
+
+use crate::cluster::{Cluster, variable};
+use anyhow::{Context, Result, ensure};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The program, which `cargo xtask tools` builds.
+const PROGRAM: &str = "VERSITYGW";
+
+/// Who may do everything.
+pub const ACCESS_KEY: &str = "e2e";
+/// That one's secret.
+pub const SECRET_KEY: &str = "e2e-secret-key";
+/// The only bucket.
+pub const BUCKET: &str = "backups";
+
+/// Longest wait until the server listens.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// A running server over a directory of its own; dropping it ends both.
+pub struct S3 {
+    address: SocketAddr,
+    process: Child,
+    directory: TempDir,
+}
+
+impl S3 {
+    /// Starts one and waits until it listens.
+    pub async fn start(cluster: &Cluster) -> Result<Self> {
+        let host = cluster.host()?;
+        let directory = tempfile::tempdir().context("make a directory for the bucket")?;
+        let (root, metadata) = (directory.path().join("root"), directory.path().join("metadata"));
+        std::fs::create_dir_all(root.join(BUCKET)).context("make the bucket")?;
+        std::fs::create_dir(&metadata).context("make a directory for metadata")?;
+        let free = TcpListener::bind((host.as_str(), 0)).and_then(|listener| listener.local_addr());
+        let address = free.with_context(|| format!("find a free port of {host}"))?;
+        let program = variable(PROGRAM)?;
+        let process = Command::new(&program)
+            .args(["--quiet", "--port", &address.to_string(), "--access", ACCESS_KEY, "--secret", SECRET_KEY])
+            .args(["posix", "--sidecar"])
+            .args([&metadata, &root])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("start {program}"))?;
+        let mut server = Self { address, process, directory };
+        let listening = tokio::time::timeout(START_TIMEOUT, async {
+            while tokio::net::TcpStream::connect(address).await.is_err() {
+                let ended = server.process.try_wait().context("look after the server")?;
+                ensure!(ended.is_none(), "the S3 server has ended");
+                tokio::time::sleep(INTERVAL).await;
+            }
+            Ok(())
+        });
+        listening.await.context("the S3 server does not listen")??;
+        Ok(server)
+    }
+
+    /// A place in the bucket, as `PERENNIAL_STORE` takes it.
+    pub fn store(&self, prefix: &str) -> String {
+        format!("s3://{BUCKET}/{prefix}?endpoint=http://{}&region=us-east-1", self.address)
+    }
+
+    /// What lies in the bucket, for a test that changes it.
+    pub fn files(&self) -> std::path::PathBuf {
+        Path::join(self.directory.path(), "root").join(BUCKET)
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        // One that has ended by itself is as good.
+        let _ended = self.process.kill().and_then(|()| self.process.wait());
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask e2e`: the tests that need a cluster, on one of their own or on one that exists.
+
+use crate::cluster::image::{Item, Start};
+use crate::cluster::settings::Cluster;
+use crate::cluster::{self, down, image, programs, settings, up};
+use crate::{checkout, elapsed, product_image, tools};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// What `cargo xtask e2e` may be told.
+#[derive(Args)]
+pub struct Options {
+    /// Use this cluster of `cargo xtask cluster`, which is brought up if it is down, and leave it up
+    #[arg(long, conflicts_with = "context")]
+    name: Option<String>,
+    /// Use the cluster of this context of your kubeconfig; docs/testing.md says what it needs
+    #[arg(long)]
+    context: Option<String>,
+    /// Address at which pods of that cluster reach this machine
+    #[arg(long, requires = "context")]
+    host_address: Option<String>,
+    /// Only tests whose names contain one of these
+    filters: Vec<String>,
+}
+
+/// Tests of our own CSI driver.
+const OWN_DRIVER: [&str; 2] = ["driver::", "knobs::"];
+
+/// Tests at a time: they wait for the cluster most of the time.
+const THREADS: &str = "--test-threads=8";
+
+/// Builds the tests, finds or makes the cluster, and runs them.
+pub fn run(root: &Path, options: &Options) -> Result<()> {
+    let built = tests(root, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
+    if !built.success() {
+        bail!("the tests do not build; what cargo said stands above");
+    }
+    match (&options.context, &options.name) {
+        (Some(context), _) => on_foreign(root, options, context),
+        (None, Some(name)) => {
+            let cluster = Cluster::new(name)?;
+            if cluster.network().is_err() {
+                up::up(root, &cluster, &wanted())?;
+            }
+            on_own(root, options, &cluster)
+        }
+        (None, None) => on_new(root, options),
+    }
+}
+
+/// What the tests want of a cluster.
+fn wanted() -> up::Options {
+    up::Options { with: vec![up::Component::ExternalSecrets], ..Default::default() }
+}
+
+/// On a cluster that exists only for this.
+fn on_new(root: &Path, options: &Options) -> Result<()> {
+    // Named after the checkout, so that two of them do not take each other's away.
+    let key: String = image::digest(root.as_os_str().as_encoded_bytes()).chars().take(6).collect();
+    let cluster = Cluster::new(&format!("e2e-{key}"))?;
+    let brought_up = up::up_for_us(root, &cluster, &wanted());
+    let outcome = brought_up.and_then(|_alive| on_own(root, options, &cluster));
+    if outcome.is_err() {
+        keep_logs(root, &cluster)?;
+    }
+    let _lock = settings::lock()?;
+    let started = Instant::now();
+    let taken_down = down::down(&cluster);
+    println!("cluster {} is down, {}", cluster.name, elapsed::text(started.elapsed()));
+    outcome.and(taken_down)
+}
+
+fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
+    for archive in images(root)? {
+        cluster::load(cluster, &archive)?;
+    }
+    let started = Instant::now();
+    let mut command = tests(root, &[])?;
+    command
+        .args(["--", THREADS])
+        .args(&options.filters)
+        .env("PERENNIAL_E2E_KUBECONFIG", cluster.kubeconfig())
+        .env("PERENNIAL_E2E_CONTEXT", cluster.context())
+        .env("PERENNIAL_E2E_HOST", cluster.network()?.host())
+        .env("PERENNIAL_E2E_CSI", cluster.state.join("csi/dirs"))
+        .env("PERENNIAL_E2E_CSI_DRIVER", cluster.state.join("csi-driver"))
+        .env("PERENNIAL_E2E_CSI_SANITY", programs::ensure(root, &programs::CLUSTER)?.join("csi-sanity"));
+    finish(command, started)
+}
+
+fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
+    println!("{} are left out: they need the CSI driver of a cluster of ours", OWN_DRIVER.join(", "));
+    for archive in images(root)? {
+        println!("that cluster needs the image in {}", archive.display());
+    }
+    let started = Instant::now();
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+    let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from).or(home);
+    let mut command = tests(root, &[])?;
+    command
+        .args(["--", THREADS])
+        .args(OWN_DRIVER.iter().flat_map(|name| ["--skip", *name]))
+        .args(&options.filters)
+        .env("PERENNIAL_E2E_KUBECONFIG", kubeconfig.context("set KUBECONFIG or HOME")?)
+        .env("PERENNIAL_E2E_CONTEXT", context)
+        .env("PERENNIAL_E2E_HOST", options.host_address.as_deref().unwrap_or_default());
+    finish(command, started)
+}
+
+/// Archives of the images that the tests start, besides those that every cluster of ours has.
+fn images(root: &Path) -> Result<Vec<PathBuf>> {
+    let target = checkout::target_directory(root);
+    let arguments = ["rustc", "--quiet", "--package", "e2e", "--bin", "webhook", "--"];
+    let flags = ["-Ctarget-feature=+crt-static", "-Cstrip=symbols"];
+    let built = checkout::cargo(root).args(arguments).args(flags).stdin(Stdio::null()).status();
+    if !built.context("run cargo rustc")?.success() {
+        bail!("the webhook does not build; what cargo said stands above");
+    }
+    let archive = target.join("images/webhook.tar");
+    let items = [Item::file("webhook", 0o755, &target.join("debug/webhook"))];
+    let start = Start { entrypoint: &["/webhook"], command: &[], user: "65532:65532", environment: &[] };
+    image::write("localhost/webhook:1", &items, &start, &archive)?;
+    Ok(vec![archive, product_image::build(root, None)?])
+}
+
+fn tests(root: &Path, more: &[&str]) -> Result<Command> {
+    let mut command = checkout::cargo(root);
+    command.args(["test", "--package", "e2e", "--features", "cluster", "--test", "harness"]).args(more);
+    command.env(tools::VERSITYGW.variable, tools::ensure(root, &tools::VERSITYGW)?);
+    // An error says what it waited for; where in the program that was is noise of two pages.
+    command.env("RUST_BACKTRACE", "0");
+    Ok(command)
+}
+
+fn finish(mut command: Command, started: Instant) -> Result<()> {
+    let status = command.stdin(Stdio::null()).status().context("run cargo test")?;
+    println!("the tests took {}", elapsed::text(started.elapsed()));
+    if !status.success() {
+        bail!("cargo test ended with {status}; what it said stands above");
+    }
+    Ok(())
+}
+
+/// The components' logs outlive the cluster of a test that has failed.
+fn keep_logs(root: &Path, cluster: &Cluster) -> Result<()> {
+    let to = checkout::target_directory(root).join("xtask-logs").join("cluster");
+    std::fs::create_dir_all(&to).with_context(|| format!("make {}", to.display()))?;
+    let count = cluster::copy_logs(cluster, &to)?;
+    println!("{count} logs of the cluster's components: {}", to.display());
+    Ok(())
+}
