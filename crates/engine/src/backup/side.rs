@@ -11,7 +11,7 @@ use crate::xattr::{LINUX_BYTES_MAX, Place, Xattrs, is_of_machine, words};
 
 /// Bytes of attributes' values stored for one entry, as many as Linux allows a single attribute.
 const ENTRY_BYTES_MAX: usize = LINUX_BYTES_MAX;
-/// Bytes of attributes' values stored for all entries of one directory: a listing is read as a whole.
+/// Bytes of attributes' values stored for all entries of one directory: who reads it may hold thousands of them at once.
 const DIRECTORY_BYTES_MAX: usize = 16 << 20;
 /// Enough for nearly every list of names.
 const LIST_BYTES: usize = 1 << 10;
