@@ -2,8 +2,12 @@
 
 use crate::kinds::Kind;
 use anyhow::{Context, Result};
-use kube::api::{Api, DynamicObject};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::path::PathBuf;
 
@@ -20,6 +24,7 @@ const DRIVER: &str = "PERENNIAL_E2E_CSI";
 #[derive(Clone)]
 pub struct Cluster {
     pub(crate) client: Client,
+    config: Config,
 }
 
 impl Cluster {
@@ -31,7 +36,37 @@ impl Cluster {
         let options = KubeConfigOptions { context, ..Default::default() };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         let config = config.with_context(|| format!("find the cluster in {path}"))?;
-        Ok(Self { client: Client::try_from(config).context("make a client")? })
+        Self::with(config)
+    }
+
+    fn with(config: Config) -> Result<Self> {
+        let client = Client::try_from(config.clone()).context("make a client")?;
+        Ok(Self { client, config })
+    }
+
+    /// The same cluster for a program of that name, by which [`Calls::of_agent`](crate::Calls::of_agent) tells its calls
+    /// from those of others.
+    pub fn agent(&self, name: &str) -> Result<Self> {
+        let mut config = self.config.clone();
+        let value = HeaderValue::from_str(name).with_context(|| format!("{name:?} cannot be a program's name"))?;
+        config.headers.push((USER_AGENT, value));
+        Self::with(config)
+    }
+
+    /// The same cluster with the rights of a service account.
+    pub async fn account(&self, namespace: &str, name: &str) -> Result<Self> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let asked = accounts.create_token_request(name, &PostParams::default(), &TokenRequest::default()).await;
+        let status = asked.with_context(|| format!("ask for a token of ServiceAccount {namespace}/{name}"))?.status;
+        let token = status.and_then(|status| status.token).context("a token request is answered with a token")?;
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo { token: Some(token.into()), ..Default::default() };
+        Self::with(config)
+    }
+
+    /// A client for calls that nothing here makes.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Objects of a kind of the whole cluster, or in all namespaces.

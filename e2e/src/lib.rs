@@ -4,6 +4,7 @@
 //! `cargo xtask e2e` brings a cluster up and runs them; `--context NAME` takes one that exists.
 
 mod builders;
+mod calls;
 mod cluster;
 mod kinds;
 mod report;
@@ -12,6 +13,7 @@ mod space;
 pub mod webhook;
 
 pub use builders::{Claim, Pod, snapshot};
+pub use calls::{Call, Calls, Mark, Right};
 pub use cluster::Cluster;
 pub use kinds::*;
 pub use space::{Output, Space};

@@ -42,15 +42,30 @@ pub struct Space {
 impl Space {
     /// Makes one whose name begins with `prefix`, and waits until pods are allowed in it.
     pub async fn create(cluster: &Cluster, prefix: &str, labels: &[(&str, &str)]) -> Result<Self> {
+        let space = Self::bare(cluster, prefix, labels).await?;
+        // Pods are refused until the controller manager has made the account.
+        space.until(&SERVICE_ACCOUNT, "default", "exists", |account| Ok(!account.is_null())).await?;
+        Ok(space)
+    }
+
+    /// Makes one and leaves it at that: where there is a control plane alone, nobody makes an account in it.
+    pub async fn bare(cluster: &Cluster, prefix: &str, labels: &[(&str, &str)]) -> Result<Self> {
         let labels: serde_json::Map<String, Value> =
             labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let object = object(&NAMESPACE, json!({"metadata": {"generateName": format!("{prefix}-"), "labels": labels}}))?;
         let created = cluster.all(&NAMESPACE).create(&PostParams::default(), &object).await;
         let name = created.context("create a namespace")?.metadata.name.context("a namespace has a name")?;
-        let space = Self { cluster: cluster.clone(), name };
-        // Pods are refused until the controller manager has made the account.
-        space.until(&SERVICE_ACCOUNT, "default", "exists", |account| Ok(!account.is_null())).await?;
-        Ok(space)
+        Ok(Self { cluster: cluster.clone(), name })
+    }
+
+    /// The same namespace for a program of that name, see [`Cluster::agent`].
+    pub fn agent(&self, name: &str) -> Result<Self> {
+        Ok(Self { cluster: self.cluster.agent(name)?, name: self.name.clone() })
+    }
+
+    /// The same namespace with the rights of a service account in it.
+    pub async fn account(&self, name: &str) -> Result<Self> {
+        Ok(Self { cluster: self.cluster.account(&self.name, name).await?, name: self.name.clone() })
     }
 
     /// Begins to delete it with all that is in it.

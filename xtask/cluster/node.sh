@@ -73,7 +73,9 @@ component() { # NAME COMMAND...
     done &
 }
 kube() { component "$1" /run/programs/kube "$@"; }
-export KUBECONFIG=/run/cluster/config/admin.kubeconfig
+# The administrator's rights under another name, so that the audit log can tell
+# the tests' calls from those of whatever runs beside Kubernetes.
+export KUBECONFIG=/run/cluster/config/sidecars.kubeconfig
 
 # Nothing here outlives the cluster, so etcd need not wait for the disk.
 kube etcd --name=node --data-dir=etcd --unsafe-no-fsync --log-level=warn \
@@ -81,6 +83,8 @@ kube etcd --name=node --data-dir=etcd --unsafe-no-fsync --log-level=warn \
     --listen-peer-urls=http://127.0.0.1:2380 --initial-advertise-peer-urls=http://127.0.0.1:2380 \
     --initial-cluster=node=http://127.0.0.1:2380
 
+# A call's line in the audit log is written before its answer ends (blocking),
+# and the log takes 200 MB at most: some 200 000 calls.
 kube kube-apiserver \
     --etcd-servers=http://127.0.0.1:2379 \
     --advertise-address="$CLUSTER_NODE_IP" \
@@ -97,6 +101,8 @@ kube kube-apiserver \
     --requestheader-extra-headers-prefix=X-Remote-Extra- \
     --proxy-client-cert-file=pki/front-proxy.crt --proxy-client-key-file=pki/front-proxy.key \
     --allow-privileged=true \
+    --audit-policy-file=config/audit.yaml --audit-log-path=logs/audit.log --audit-log-mode=blocking \
+    --audit-log-maxsize=50 --audit-log-maxbackup=3 \
     --feature-gates=CrossNamespaceVolumeDataSource=true
 
 if [ "$CLUSTER_KIND" = node ]; then
@@ -158,7 +164,7 @@ kube coredns config/Corefile
 
 # --- Storage ----------------------------------------------------------------
 # The drivers register with the kubelet by themselves. The sidecars run as
-# processes of the node, with the administrator's credentials, so they need
+# processes of the node, with the administrator's rights, so they need
 # neither images nor RBAC. The snapshot controller ends when it finds the
 # definitions missing, and so does csi-provisioner for want of ReferenceGrants.
 definitions /run/programs/definitions

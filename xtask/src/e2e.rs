@@ -26,8 +26,8 @@ pub struct Options {
     filters: Vec<String>,
 }
 
-/// Tests of our own CSI driver.
-const OWN_DRIVER: [&str; 2] = ["driver::", "knobs::"];
+/// Tests that need our own CSI driver or the audit log.
+const OWN_CLUSTER: [&str; 3] = ["calls::", "driver::", "knobs::"];
 
 /// Tests at a time: they wait for the cluster most of the time.
 const THREADS: &str = "--test-threads=8";
@@ -92,8 +92,9 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
 }
 
 fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
-    println!("{} are left out: they need the CSI driver of a cluster of ours", OWN_DRIVER.join(", "));
+    println!("{} are left out: they need the CSI driver or the audit log of a cluster of ours", OWN_CLUSTER.join(", "));
     for archive in images(root)? {
+        .env("PERENNIAL_E2E_AUDIT", cluster.state.join("logs"))
         println!("that cluster needs the image in {}", archive.display());
     }
     let started = Instant::now();
@@ -102,7 +103,7 @@ fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
     let mut command = tests(root, &[])?;
     command
         .args(["--", THREADS])
-        .args(OWN_DRIVER.iter().flat_map(|name| ["--skip", *name]))
+        .args(OWN_CLUSTER.iter().flat_map(|name| ["--skip", *name]))
         .args(&options.filters)
         .env("PERENNIAL_E2E_KUBECONFIG", kubeconfig.context("set KUBECONFIG or HOME")?)
         .env("PERENNIAL_E2E_CONTEXT", context)

@@ -1,6 +1,7 @@
 //! The harness itself: does the cluster do everything that the product's tests will rely on?
 
 mod admission;
+mod calls;
 mod driver;
 mod external_secrets;
 mod knobs;
