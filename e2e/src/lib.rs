@@ -20,6 +20,7 @@ pub use space::{Output, Space};
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
+use std::io::Write;
 use std::panic::AssertUnwindSafe;
 
 /// The image with a shell that every cluster of ours has.
@@ -33,10 +34,18 @@ pub const WEBHOOK_IMAGE: &str = "localhost/webhook:1";
 
 /// Runs one test in a namespace of its own. When it fails, what lies in the namespace is printed: objects, events, logs.
 pub fn test(name: &str, body: impl AsyncFnOnce(&Space) -> Result<()>) -> Result<()> {
+    run(async || Space::create(&Cluster::connect().await?, name, &[]).await, body)
+}
+
+/// The same where API server and etcd are alone: `cargo xtask e2e --control-plane`.
+pub fn test_on_control_plane(name: &str, body: impl AsyncFnOnce(&Space) -> Result<()>) -> Result<()> {
+    run(async || Space::bare(&Cluster::connect().await?, name, &[]).await, body)
+}
+
+fn run(make: impl AsyncFnOnce() -> Result<Space>, body: impl AsyncFnOnce(&Space) -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.context("start a runtime")?.block_on(async {
-        let cluster = Cluster::connect().await?;
-        let space = Space::create(&cluster, name, &[]).await?;
+        let space = make().await?;
         let outcome = AssertUnwindSafe(body(&space)).catch_unwind().await;
         if !matches!(outcome, Ok(Ok(()))) {
             report::print(&space).await;
@@ -47,4 +56,10 @@ pub fn test(name: &str, body: impl AsyncFnOnce(&Space) -> Result<()>) -> Result<
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// Says something that is to be seen although the test passes, such as how long something took.
+pub fn say(text: &str) {
+    // Written, not printed: what a test prints is shown only when it fails. That nobody listens is no failure.
+    let _nobody_listens = writeln!(std::io::stderr(), "{text}");
 }

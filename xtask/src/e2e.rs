@@ -16,6 +16,9 @@ pub struct Options {
     /// Use this cluster of `cargo xtask cluster`, which is brought up if it is down, and leave it up
     #[arg(long, conflicts_with = "context")]
     name: Option<String>,
+    /// Run those tests that need API server and etcd alone, on such a cluster
+    #[arg(long, conflicts_with = "context")]
+    control_plane: bool,
     /// Use the cluster of this context of your kubeconfig; docs/testing.md says what it needs
     #[arg(long)]
     context: Option<String>,
@@ -34,7 +37,7 @@ const THREADS: &str = "--test-threads=8";
 
 /// Builds the tests, finds or makes the cluster, and runs them.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
-    let built = tests(root, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
+    let built = tests(root, options, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
     if !built.success() {
         bail!("the tests do not build; what cargo said stands above");
     }
@@ -43,7 +46,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         (None, Some(name)) => {
             let cluster = Cluster::new(name)?;
             if cluster.network().is_err() {
-                up::up(root, &cluster, &wanted())?;
+                up::up(root, &cluster, &wanted(options))?;
             }
             on_own(root, options, &cluster)
         }
@@ -52,16 +55,20 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 }
 
 /// What the tests want of a cluster.
-fn wanted() -> up::Options {
-    up::Options { with: vec![up::Component::ExternalSecrets], ..Default::default() }
+fn wanted(options: &Options) -> up::Options {
+    match options.control_plane {
+        true => up::Options { control_plane: true, ..Default::default() },
+        false => up::Options { with: vec![up::Component::ExternalSecrets], ..Default::default() },
+    }
 }
 
 /// On a cluster that exists only for this.
 fn on_new(root: &Path, options: &Options) -> Result<()> {
     // Named after the checkout, so that two of them do not take each other's away.
     let key: String = image::digest(root.as_os_str().as_encoded_bytes()).chars().take(6).collect();
-    let cluster = Cluster::new(&format!("e2e-{key}"))?;
-    let brought_up = up::up_for_us(root, &cluster, &wanted());
+    let kind = if options.control_plane { "cp" } else { "e2e" };
+    let cluster = Cluster::new(&format!("{kind}-{key}"))?;
+    let brought_up = up::up_for_us(root, &cluster, &wanted(options));
     let outcome = brought_up.and_then(|_alive| on_own(root, options, &cluster));
     if outcome.is_err() {
         keep_logs(root, &cluster)?;
@@ -74,17 +81,20 @@ fn on_new(root: &Path, options: &Options) -> Result<()> {
 }
 
 fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
-    for archive in images(root)? {
+    // Nothing runs pods where the control plane is alone.
+    let archives = if options.control_plane { Vec::new() } else { images(root)? };
+    for archive in archives {
         cluster::load(cluster, &archive)?;
     }
     let started = Instant::now();
-    let mut command = tests(root, &[])?;
+    let mut command = tests(root, options, &[])?;
     command
         .args(["--", THREADS])
         .args(&options.filters)
         .env("PERENNIAL_E2E_KUBECONFIG", cluster.kubeconfig())
         .env("PERENNIAL_E2E_CONTEXT", cluster.context())
         .env("PERENNIAL_E2E_HOST", cluster.network()?.host())
+        .env("PERENNIAL_E2E_AUDIT", cluster.state.join("logs"))
         .env("PERENNIAL_E2E_CSI", cluster.state.join("csi/dirs"))
         .env("PERENNIAL_E2E_CSI_DRIVER", cluster.state.join("csi-driver"))
         .env("PERENNIAL_E2E_CSI_SANITY", programs::ensure(root, &programs::CLUSTER)?.join("csi-sanity"));
@@ -94,13 +104,12 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
 fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
     println!("{} are left out: they need the CSI driver or the audit log of a cluster of ours", OWN_CLUSTER.join(", "));
     for archive in images(root)? {
-        .env("PERENNIAL_E2E_AUDIT", cluster.state.join("logs"))
         println!("that cluster needs the image in {}", archive.display());
     }
     let started = Instant::now();
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
     let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from).or(home);
-    let mut command = tests(root, &[])?;
+    let mut command = tests(root, options, &[])?;
     command
         .args(["--", THREADS])
         .args(OWN_CLUSTER.iter().flat_map(|name| ["--skip", *name]))
@@ -127,9 +136,10 @@ fn images(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(vec![archive, product_image::build(root, None)?])
 }
 
-fn tests(root: &Path, more: &[&str]) -> Result<Command> {
+fn tests(root: &Path, options: &Options, more: &[&str]) -> Result<Command> {
+    let target = if options.control_plane { "control_plane" } else { "harness" };
     let mut command = checkout::cargo(root);
-    command.args(["test", "--package", "e2e", "--features", "cluster", "--test", "harness"]).args(more);
+    command.args(["test", "--package", "e2e", "--features", "cluster", "--test", target]).args(more);
     command.env(tools::VERSITYGW.variable, tools::ensure(root, &tools::VERSITYGW)?);
     // An error says what it waited for; where in the program that was is noise of two pages.
     command.env("RUST_BACKTRACE", "0");

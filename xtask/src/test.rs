@@ -139,7 +139,10 @@ impl Run<'_> {
                 self.cargo("demo", &["run", "--release", "-p", "perennial", "--", "demo"])
             }
             Step::Bench => self.xtask("bench", &["bench", "--quick"]),
-            Step::E2e => self.xtask("e2e", &["e2e"]),
+            Step::E2e => {
+                self.xtask("e2e-control-plane", &["e2e", "--control-plane"])?;
+                self.xtask("e2e", &["e2e"])
+            }
         }
     }
 
