@@ -1,6 +1,6 @@
 //! What tests create, with what matters in sight and the rest as a test wants it.
 
-use crate::BUSYBOX;
+use crate::{BUSYBOX, TOOLS_IMAGE};
 use serde_json::{Value, json};
 
 /// A claim of 100 MiB for one node, of the cluster's default class.
@@ -23,6 +23,12 @@ impl Claim {
     /// Of that storage class.
     pub fn class(mut self, class: &str) -> Self {
         self.body["spec"]["storageClassName"] = class.into();
+        self
+    }
+
+    /// That pods see as a raw device.
+    pub fn device(mut self) -> Self {
+        self.body["spec"]["volumeMode"] = "Block".into();
         self
     }
 
@@ -85,6 +91,11 @@ impl Pod {
         Self::command(name, BUSYBOX, &["sh", "-c", script])
     }
 
+    /// One that runs a shell script, which may look at extended attributes and access control lists and set them.
+    pub fn tools(name: &str, script: &str) -> Self {
+        Self::command(name, TOOLS_IMAGE, &["sh", "-c", script])
+    }
+
     /// One that does nothing until it is deleted, for commands to be run in.
     pub fn idle(name: &str) -> Self {
         Self::command(name, BUSYBOX, &["tail", "-f", "/dev/null"])
@@ -99,7 +110,7 @@ impl Pod {
                 "restartPolicy": "Never",
                 // What a test is done with is to go at once.
                 "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "main", "image": image, "command": command, "volumeMounts": []}],
+                "containers": [{"name": "main", "image": image, "command": command, "volumeMounts": [], "volumeDevices": []}],
                 "volumes": [],
             }),
         }
@@ -114,6 +125,13 @@ impl Pod {
     pub fn mount_read_only(self, claim: &str, path: &str) -> Self {
         let source = json!({"persistentVolumeClaim": {"claimName": claim, "readOnly": true}});
         self.volume(claim, source, json!({"mountPath": path, "readOnly": true}))
+    }
+
+    /// Shows a claim that is a raw device at a path.
+    pub fn device(mut self, claim: &str, path: &str) -> Self {
+        push(&mut self.spec["volumes"], json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}}));
+        push(&mut self.spec["containers"][0]["volumeDevices"], json!({"name": claim, "devicePath": path}));
+        self
     }
 
     /// Shows any volume as a member of the container's `volumeMounts` says.

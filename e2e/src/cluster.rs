@@ -10,6 +10,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kubeconfig that the tests use.
 const KUBECONFIG: &str = "PERENNIAL_E2E_KUBECONFIG";
@@ -25,23 +26,34 @@ const DRIVER: &str = "PERENNIAL_E2E_CSI";
 pub struct Cluster {
     pub(crate) client: Client,
     config: Config,
+    /// Names of the namespaces that were made over this connection and those made of it.
+    namespaces: Arc<Mutex<Vec<String>>>,
 }
 
 impl Cluster {
     /// Connects to the cluster that the environment names.
     pub async fn connect() -> Result<Self> {
         let path = variable(KUBECONFIG)?;
-        let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("read the kubeconfig {path}"))?;
+        let kubeconfig = kubeconfig(&path)?;
         let context = std::env::var(CONTEXT).ok().filter(|name| !name.is_empty());
         let options = KubeConfigOptions { context, ..Default::default() };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         let config = config.with_context(|| format!("find the cluster in {path}"))?;
-        Self::with(config)
+        Self::with(config, Arc::default())
     }
 
-    fn with(config: Config) -> Result<Self> {
+    fn with(config: Config, namespaces: Arc<Mutex<Vec<String>>>) -> Result<Self> {
         let client = Client::try_from(config.clone()).context("make a client")?;
-        Ok(Self { client, config })
+        Ok(Self { client, config, namespaces })
+    }
+
+    /// The namespaces that a test has made.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn remember(&self, namespace: &str) {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(namespace.to_owned());
     }
 
     /// The same cluster for a program of that name, by which [`Calls::of_agent`](crate::Calls::of_agent) tells its calls
@@ -50,7 +62,7 @@ impl Cluster {
         let mut config = self.config.clone();
         let value = HeaderValue::from_str(name).with_context(|| format!("{name:?} cannot be a program's name"))?;
         config.headers.push((USER_AGENT, value));
-        Self::with(config)
+        Self::with(config, self.namespaces.clone())
     }
 
     /// The same cluster with the rights of a service account.
@@ -61,7 +73,7 @@ impl Cluster {
         let token = status.and_then(|status| status.token).context("a token request is answered with a token")?;
         let mut config = self.config.clone();
         config.auth_info = AuthInfo { token: Some(token.into()), ..Default::default() };
-        Self::with(config)
+        Self::with(config, self.namespaces.clone())
     }
 
     /// A client for calls that nothing here makes.
@@ -85,7 +97,7 @@ impl Cluster {
 
     /// The address at which pods reach servers that a test starts.
     pub fn host(&self) -> Result<String> {
-        variable(HOST)
+        variable(HOST).context("no address at which pods reach this machine: give `--host-address`")
     }
 
     /// The base directory of the CSI test driver: what it stores, and its gates.
@@ -98,6 +110,16 @@ impl Cluster {
         let path = self.driver()?.join("gates").join(name);
         std::fs::write(&path, "").with_context(|| format!("write {}", path.display()))
     }
+}
+
+/// The only one, or several that are one, as kubectl takes them.
+fn kubeconfig(paths: &str) -> Result<Kubeconfig> {
+    let mut merged = Kubeconfig::default();
+    for path in std::env::split_paths(paths) {
+        let read = Kubeconfig::read_from(&path).with_context(|| format!("read the kubeconfig {}", path.display()))?;
+        merged = merged.merge(read).with_context(|| format!("add the kubeconfig {}", path.display()))?;
+    }
+    Ok(merged)
 }
 
 /// A variable that `cargo xtask e2e` sets.

@@ -7,9 +7,10 @@ mod builders;
 mod calls;
 mod cluster;
 mod kinds;
-mod report;
+pub mod report;
 pub mod s3;
 mod space;
+mod tree;
 pub mod webhook;
 
 pub use builders::{Claim, Pod, snapshot};
@@ -17,14 +18,19 @@ pub use calls::{Call, Calls, Mark, Right};
 pub use cluster::Cluster;
 pub use kinds::*;
 pub use space::{Output, Space};
+pub use tree::same_trees;
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 
 /// The image with a shell that every cluster of ours has.
 pub const BUSYBOX: &str = "localhost/busybox:1";
+
+/// The image with a shell and programs for files' attributes, which `cargo xtask e2e` makes.
+pub const TOOLS_IMAGE: &str = "localhost/tools:1";
 
 /// The product's image, which `cargo xtask image` makes.
 pub const PRODUCT_IMAGE: &str = "localhost/perennial:test";
@@ -32,7 +38,8 @@ pub const PRODUCT_IMAGE: &str = "localhost/perennial:test";
 /// The image of the program `webhook`, which `cargo xtask e2e` makes.
 pub const WEBHOOK_IMAGE: &str = "localhost/webhook:1";
 
-/// Runs one test in a namespace of its own. When it fails, what lies in the namespace is printed: objects, events, logs.
+/// Runs one test in a namespace of its own. When it fails, what lies in the namespaces it has made is kept and printed:
+/// objects, events, logs.
 pub fn test(name: &str, body: impl AsyncFnOnce(&Space) -> Result<()>) -> Result<()> {
     run(async || Space::create(&Cluster::connect().await?, name, &[]).await, body)
 }
@@ -48,7 +55,7 @@ fn run(make: impl AsyncFnOnce() -> Result<Space>, body: impl AsyncFnOnce(&Space)
         let space = make().await?;
         let outcome = AssertUnwindSafe(body(&space)).catch_unwind().await;
         if !matches!(outcome, Ok(Ok(()))) {
-            report::print(&space).await;
+            report(&space).await;
         }
         let deleted = space.delete().await;
         match outcome {
@@ -56,6 +63,21 @@ fn run(make: impl AsyncFnOnce() -> Result<Space>, body: impl AsyncFnOnce(&Space)
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+async fn report(space: &Space) {
+    let remains = report::remains(space).await;
+    eprintln!("\n--- {} ---", space.cluster.namespaces().join(", "));
+    remains.print();
+    // Names of spaces need not differ, those of tests do.
+    let test = std::thread::current().name().unwrap_or(&space.name).replace("::", ".");
+    if let Some(directory) = std::env::var_os(report::DIRECTORY) {
+        let directory = Path::new(&directory).join(test);
+        match remains.keep(&directory) {
+            Ok(()) => eprintln!("all of it: {}", directory.display()),
+            Err(error) => eprintln!("could not be kept: {error:#}"),
+        }
+    }
 }
 
 /// Says something that is to be seen although the test passes, such as how long something took.

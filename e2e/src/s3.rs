@@ -18,6 +18,9 @@ pub const SECRET_KEY: &str = "e2e-secret-key";
 /// The only bucket.
 pub const BUCKET: &str = "backups";
 
+/// Ends the server when standard input ends, and with it whoever holds the other end, however that ends.
+const WITH_US: &str = r#""$@" & cat >/dev/null; kill "$!"; wait"#;
+
 /// Longest wait until the server listens.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -40,11 +43,23 @@ impl S3 {
         let free = TcpListener::bind((host.as_str(), 0)).and_then(|listener| listener.local_addr());
         let address = free.with_context(|| format!("find a free port of {host}"))?;
         let program = variable(PROGRAM)?;
-        let process = Command::new(&program)
-            .args(["--quiet", "--port", &address.to_string(), "--access", ACCESS_KEY, "--secret", SECRET_KEY])
+        let process = Command::new("sh")
+            .args([
+                "-c",
+                WITH_US,
+                "sh",
+                &program,
+                "--quiet",
+                "--port",
+                &address.to_string(),
+                "--access",
+                ACCESS_KEY,
+                "--secret",
+                SECRET_KEY,
+            ])
             .args(["posix", "--sidecar"])
             .args([&metadata, &root])
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -75,7 +90,8 @@ impl S3 {
 
 impl Drop for S3 {
     fn drop(&mut self) {
+        drop(self.process.stdin.take());
         // One that has ended by itself is as good.
-        let _ended = self.process.kill().and_then(|()| self.process.wait());
+        let _ended = self.process.wait();
     }
 }

@@ -55,6 +55,7 @@ impl Space {
         let object = object(&NAMESPACE, json!({"metadata": {"generateName": format!("{prefix}-"), "labels": labels}}))?;
         let created = cluster.all(&NAMESPACE).create(&PostParams::default(), &object).await;
         let name = created.context("create a namespace")?.metadata.name.context("a namespace has a name")?;
+        cluster.remember(&name);
         Ok(Self { cluster: cluster.clone(), name })
     }
 
@@ -278,6 +279,6 @@ fn object(kind: &Kind, mut body: Value) -> Result<DynamicObject> {
     serde_json::from_value(body).with_context(|| format!("read the {} that a test made", kind.kind))
 }
 
-fn value(object: &DynamicObject) -> Result<Value> {
+pub(crate) fn value(object: &DynamicObject) -> Result<Value> {
     serde_json::to_value(object).context("encode an object")
 }

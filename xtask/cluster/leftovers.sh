@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Brings a cluster up and takes it away, again and again, and compares what the
 # machine has before and after: processes, mounts, links, routes, rules, control
-# groups, files, settings. With --kill, `up` or the cluster's first process is
-# killed at a random moment before.
+# groups, files, loop devices, settings. With --kill, the cluster's first
+# process, or whoever brings it up and uses it, is killed at a random moment.
 #
 #   xtask/cluster/leftovers.sh [--kill] [TIMES] [COMMAND...]
 #
-# COMMAND runs while it is up, and UP has options for `up`:
+# COMMAND runs while it is up. UP has options for `up`, and MOMENT the last
+# moment for a kill, in milliseconds after the beginning:
 #   UP="--with external-secrets" xtask/cluster/leftovers.sh 20 cargo xtask e2e --name left
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-kill=
-if [ "${1:-}" = --kill ]; then kill=yes; shift; fi
+kills=
+if [ "${1:-}" = --kill ]; then kills=yes; shift; fi
+export UP=${UP:-}
+: "${MOMENT:=9000}"
 times=${1:-20}
 shift || true
 
@@ -22,7 +25,8 @@ clusters=${PERENNIAL_CLUSTERS:-${XDG_STATE_HOME:-$HOME/.local/state}/perennial/c
 snapshot() {
     echo "== processes"
     # Those of the cluster are found by what they were started from.
-    ps -eo args --no-headers | grep -E '/run/programs/|/run/packages/|\./csi-driver|cluster/node\.sh' | grep -v grep || true
+    ps -eo args --no-headers |
+        grep -E '/run/programs/|/run/packages/|\./csi-driver|cluster/node\.sh|versitygw.* 10\.2[0-3][0-9]\.0\.1' | grep -v grep || true
     echo "== namespaces"
     find /proc/[0-9]*/ns -maxdepth 1 -name net -exec readlink {} + 2>/dev/null | sort -u | wc -l
     echo "== mounts"
@@ -36,7 +40,10 @@ snapshot() {
     echo "== control groups"
     find /sys/fs/cgroup -type d -name '*left*' | sort
     echo "== files"
-    ls -A "$clusters" /run /var/lib /tmp/cni 2>/dev/null || true
+    ls -A "$clusters" /run /tmp/cni 2>/dev/null || true
+    find /etc /opt /usr/libexec /usr/local /var ~/.kube -xdev -maxdepth 3 -type d 2>/dev/null | sort
+    echo "== loop devices"
+    losetup --list --noheadings --output NAME,BACK-FILE
     echo "== settings"
     grep -s . /proc/sys/kernel/panic /proc/sys/kernel/panic_on_oops /proc/sys/vm/overcommit_memory \
         /proc/sys/vm/panic_on_oom /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/keys/root_maxkeys \
@@ -46,23 +53,23 @@ snapshot() {
 "$xtask" cluster --name left down
 before=$(snapshot)
 for time in $(seq "$times"); do
-    if [ -n "$kill" ]; then
-        "$xtask" cluster --name left up ${UP:-} >/dev/null 2>&1 &
-        up=$!
-        moment=$((RANDOM % 9000 + 1))
+    if [ -n "$kills" ]; then
+        # A session of its own, to be killed with all that it has started.
+        setsid bash -c '"$0" cluster --name left up $UP && "$@"' "$xtask" "${@:-true}" >/dev/null 2>&1 &
+        user=$!
+        moment=$((RANDOM * 32768 + RANDOM)); moment=$((moment % MOMENT + 1))
         read -r -t "$((moment / 1000)).$(printf %03d $((moment % 1000)))" <> <(:) || true
-        # Half of the times the cluster itself, half of the times who brings it up.
+        what=user
+        # Half of the times the cluster itself goes first.
         if [ $((RANDOM % 2)) = 0 ] && [ -s "$clusters/left/pid" ]; then
             what=cluster
-            command kill -KILL "$(cat "$clusters/left/pid")" 2>/dev/null || true
-        else
-            what=up
-            command kill -KILL "$up" 2>/dev/null || true
+            kill -KILL "$(cat "$clusters/left/pid")" 2>/dev/null || true
         fi
-        wait "$up" 2>/dev/null || true
+        kill -KILL -- "-$user" 2>/dev/null || what="nobody, all had ended"
+        wait "$user" 2>/dev/null || true
         said="$what killed after $moment ms"
     else
-        "$xtask" cluster --name left up ${UP:-} >/dev/null
+        "$xtask" cluster --name left up $UP >/dev/null
         [ $# -eq 0 ] || "$@"
         said="up"
     fi

@@ -30,6 +30,8 @@ for directory in kubelet containerd; do
     mkdir "/var/lib/$directory"
     mount --bind "/run/cluster/$directory" "/var/lib/$directory"
 done
+# Logs of pods.
+mount --bind /run/cluster/pods /var/log
 cd /run/cluster
 mkdir ready
 hostname node
@@ -76,6 +78,7 @@ kube() { component "$1" /run/programs/kube "$@"; }
 # The administrator's rights under another name, so that the audit log can tell
 # the tests' calls from those of whatever runs beside Kubernetes.
 export KUBECONFIG=/run/cluster/config/sidecars.kubeconfig
+export KUBECACHEDIR=/run/kubectl
 
 # Nothing here outlives the cluster, so etcd need not wait for the disk.
 kube etcd --name=node --data-dir=etcd --unsafe-no-fsync --log-level=warn \
@@ -152,7 +155,7 @@ limits=(--kube-api-qps=500 --kube-api-burst=1000)
 kube kube-controller-manager "${limits[@]}" --kubeconfig=config/kube-controller-manager.kubeconfig --leader-elect=false \
     --use-service-account-credentials --service-account-private-key-file=pki/service-account.key \
     --root-ca-file=pki/ca.crt --cluster-signing-cert-file=pki/ca.crt --cluster-signing-key-file=pki/ca.key \
-    --pvclaimbinder-sync-period=5s \
+    --pvclaimbinder-sync-period=5s --flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins \
     --bind-address=127.0.0.1
 kube kube-scheduler --config=config/scheduler.yaml --bind-address=127.0.0.1
 kube kubelet --config=config/kubelet.yaml --kubeconfig=config/kubelet.kubeconfig \

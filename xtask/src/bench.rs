@@ -15,6 +15,7 @@ mod room;
 mod server;
 mod table;
 
+use crate::product_image::{self, Profile};
 use crate::{checkout, elapsed, tools};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -133,10 +134,11 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     let kopia = tools::ensure(root, &tools::KOPIA)?;
     let server_program =
         if options.s3 || options.large.is_some() { Some(tools::ensure(root, &tools::VERSITYGW)?) } else { None };
-    let perennial = checkout::target_directory(root).join("release/perennial");
     if programs.contains(&Program::Perennial) {
-        build(root)?;
+        println!("bench: building perennial, release");
+        product_image::program(root, Profile::Release)?;
     }
+    let perennial = product_image::program_path(root, Profile::Release);
     let bench = Bench { perennial, kopia, server_program, programs, options, started: Instant::now() };
     if let Some(part) = options.large {
         return large::run(&bench, part, root, &checkout::target_directory(root).join("bench-large.md"));
@@ -152,15 +154,6 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 
 fn programs(options: &Options) -> Vec<Program> {
     options.only.map_or_else(|| vec![Program::Perennial, Program::Kopia], |program| vec![program])
-}
-
-fn build(root: &Path) -> Result<()> {
-    println!("bench: building perennial, release");
-    let status = checkout::cargo(root).args(["build", "--release", "--package", "perennial"]).status();
-    if !status.context("run cargo build")?.success() {
-        bail!("cargo build --release failed");
-    }
-    Ok(())
 }
 
 struct Bench<'a> {

@@ -28,8 +28,19 @@ pub fn target_directory(root: &Path) -> PathBuf {
 pub fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
+    // What cargo tells xtask about itself. Build scripts that look at these, such as that of ring, would run again each time
+    // cargo is started by us after it was started by hand, or the other way round, and all that depends on them be built anew.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| OUR_OWN.iter().any(|front| name.starts_with(front))) {
+            command.env_remove(name);
+        }
+    }
     command
 }
+
+/// Beginnings of variables that `cargo run` sets for the program that it runs.
+const OUR_OWN: [&str; 5] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_PRIMARY_PACKAGE", "CARGO_CRATE_NAME", "CARGO_BIN_NAME"];
 
 /// Files that git has or would take in, relative to the root, sorted; new files count before they are added.
 pub fn files(root: &Path) -> Result<Vec<PathBuf>> {
@@ -77,6 +88,9 @@ pub struct Target {
     pub name: String,
     pub kind: Vec<String>,
     pub src_path: PathBuf,
+    /// It is built only with these features of its package.
+    #[serde(default, rename = "required-features")]
+    pub required_features: Vec<String>,
 }
 
 #[derive(Deserialize)]

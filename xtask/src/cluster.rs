@@ -7,7 +7,7 @@ mod certificates;
 pub mod down;
 mod groups;
 pub mod image;
-mod images;
+pub mod images;
 pub mod packages;
 pub mod programs;
 mod requirements;
@@ -105,7 +105,9 @@ fn status() -> Result<()> {
 fn kubectl(root: &Path, cluster: &Cluster, arguments: &[String]) -> Result<()> {
     cluster.network()?;
     let kube = programs::ensure(root, &programs::CLUSTER)?.join("kube");
-    let status = Command::new(kube).arg("kubectl").args(arguments).env("KUBECONFIG", cluster.kubeconfig()).status();
+    let mut command = Command::new(kube);
+    command.arg("kubectl").args(arguments).env("KUBECONFIG", cluster.kubeconfig());
+    let status = command.env("KUBECACHEDIR", cluster.kubectl_cache()).status();
     match status.context("run kubectl")?.code() {
         Some(0) => Ok(()),
         code => bail!("kubectl ended with {code:?}"),

@@ -2,8 +2,9 @@
 
 use crate::cluster::image::{Item, Start};
 use crate::cluster::settings::Cluster;
-use crate::cluster::{self, down, image, programs, settings, up};
-use crate::{checkout, elapsed, product_image, tools};
+use crate::cluster::{self, down, image, images, packages, programs, settings, up};
+use crate::product_image::{self, Profile};
+use crate::{checkout, elapsed, tools};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -25,18 +26,35 @@ pub struct Options {
     /// Address at which pods of that cluster reach this machine
     #[arg(long, requires = "context")]
     host_address: Option<String>,
+    /// Make the archives of the images that a cluster needs for the tests, say where they are, and run nothing
+    #[arg(long, conflicts_with_all = ["name", "context", "control_plane"])]
+    images: bool,
+    /// Build the product for development: in seconds instead of minutes
+    #[arg(long, conflicts_with = "control_plane")]
+    dev: bool,
+    /// No tests whose names contain this; may be given several times
+    #[arg(long, value_name = "FILTER")]
+    skip: Vec<String>,
     /// Only tests whose names contain one of these
     filters: Vec<String>,
 }
 
-/// Tests that need our own CSI driver or the audit log.
-const OWN_CLUSTER: [&str; 3] = ["calls::", "driver::", "knobs::"];
+/// Tests that need our own CSI driver or the audit log, or a node that nothing leaves.
+const OWN_CLUSTER: [&str; 5] = ["calls::", "devices::", "driver::", "isolation::", "knobs::"];
 
 /// Tests at a time: they wait for the cluster most of the time.
 const THREADS: &str = "--test-threads=8";
 
 /// Builds the tests, finds or makes the cluster, and runs them.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
+    if options.images {
+        let directory = checkout::target_directory(root).join("images");
+        std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+        images::write(&packages::ensure(&packages::NODE)?, &directory)?;
+        println!("{}", directory.join("busybox.tar").display());
+        archives(root, options)?.iter().for_each(|archive| println!("{}", archive.display()));
+        return Ok(());
+    }
     let built = tests(root, options, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
     if !built.success() {
         bail!("the tests do not build; what cargo said stands above");
@@ -80,9 +98,20 @@ fn on_new(root: &Path, options: &Options) -> Result<()> {
     outcome.and(taken_down)
 }
 
+/// Where the tests keep what they leave behind when they fail. What an earlier run kept is removed.
+fn kept(root: &Path) -> Result<PathBuf> {
+    let directory = checkout::target_directory(root).join("xtask-logs/e2e");
+    match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", directory.display()))
+        }
+        _ => Ok(directory),
+    }
+}
+
 fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
     // Nothing runs pods where the control plane is alone.
-    let archives = if options.control_plane { Vec::new() } else { images(root)? };
+    let archives = if options.control_plane { Vec::new() } else { archives(root, options)? };
     for archive in archives {
         cluster::load(cluster, &archive)?;
     }
@@ -90,9 +119,10 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
     let mut command = tests(root, options, &[])?;
     command
         .args(["--", THREADS])
-        .args(&options.filters)
+        .args(chosen(options))
         .env("PERENNIAL_E2E_KUBECONFIG", cluster.kubeconfig())
         .env("PERENNIAL_E2E_CONTEXT", cluster.context())
+        .env("PERENNIAL_E2E_LOGS", kept(root)?)
         .env("PERENNIAL_E2E_HOST", cluster.network()?.host())
         .env("PERENNIAL_E2E_AUDIT", cluster.state.join("logs"))
         .env("PERENNIAL_E2E_CSI", cluster.state.join("csi/dirs"))
@@ -102,30 +132,35 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
 }
 
 fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
-    println!("{} are left out: they need the CSI driver or the audit log of a cluster of ours", OWN_CLUSTER.join(", "));
-    for archive in images(root)? {
-        println!("that cluster needs the image in {}", archive.display());
-    }
+    println!("left out, for they are about what a cluster of ours has: {}", OWN_CLUSTER.join(", "));
+    println!("that cluster has to have the images of `cargo xtask e2e --images`");
     let started = Instant::now();
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
-    let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from).or(home);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config").into_os_string());
+    let kubeconfig = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()).or(home);
     let mut command = tests(root, options, &[])?;
     command
         .args(["--", THREADS])
         .args(OWN_CLUSTER.iter().flat_map(|name| ["--skip", *name]))
-        .args(&options.filters)
+        .args(chosen(options))
         .env("PERENNIAL_E2E_KUBECONFIG", kubeconfig.context("set KUBECONFIG or HOME")?)
         .env("PERENNIAL_E2E_CONTEXT", context)
-        .env("PERENNIAL_E2E_HOST", options.host_address.as_deref().unwrap_or_default());
+        .env("PERENNIAL_E2E_LOGS", kept(root)?)
+        .envs(options.host_address.as_ref().map(|address| ("PERENNIAL_E2E_HOST", address)));
     finish(command, started)
 }
 
+/// The test runner's own arguments for what was asked for.
+fn chosen(options: &Options) -> Vec<&str> {
+    let skipped = options.skip.iter().flat_map(|filter| ["--skip", filter]);
+    skipped.chain(options.filters.iter().map(String::as_str)).collect()
+}
+
 /// Archives of the images that the tests start, besides those that every cluster of ours has.
-fn images(root: &Path) -> Result<Vec<PathBuf>> {
+fn archives(root: &Path, options: &Options) -> Result<Vec<PathBuf>> {
+    let profile = if options.dev { Profile::Dev } else { Profile::Release };
     let target = checkout::target_directory(root);
-    let arguments = ["rustc", "--quiet", "--package", "e2e", "--bin", "webhook", "--"];
-    let flags = ["-Ctarget-feature=+crt-static", "-Cstrip=symbols"];
-    let built = checkout::cargo(root).args(arguments).args(flags).stdin(Stdio::null()).status();
+    let arguments = ["rustc", "--quiet", "--package", "e2e", "--bin", "webhook"];
+    let built = checkout::cargo(root).args(arguments).args(product_image::LINK).stdin(Stdio::null()).status();
     if !built.context("run cargo rustc")?.success() {
         bail!("the webhook does not build; what cargo said stands above");
     }
@@ -133,7 +168,9 @@ fn images(root: &Path) -> Result<Vec<PathBuf>> {
     let items = [Item::file("webhook", 0o755, &target.join("debug/webhook"))];
     let start = Start { entrypoint: &["/webhook"], command: &[], user: "65532:65532", environment: &[] };
     image::write("localhost/webhook:1", &items, &start, &archive)?;
-    Ok(vec![archive, product_image::build(root, None)?])
+    let tools = target.join("images/tools.tar");
+    images::write_tools(&packages::ensure(&packages::NODE)?, &packages::ensure(&packages::ATTRIBUTES)?, &tools)?;
+    Ok(vec![archive, tools, product_image::build(root, profile, None)?])
 }
 
 fn tests(root: &Path, options: &Options, more: &[&str]) -> Result<Command> {
@@ -158,6 +195,10 @@ fn finish(mut command: Command, started: Instant) -> Result<()> {
 /// The components' logs outlive the cluster of a test that has failed.
 fn keep_logs(root: &Path, cluster: &Cluster) -> Result<()> {
     let to = checkout::target_directory(root).join("xtask-logs").join("cluster");
+    // Older parts of a log have other names each time.
+    if to.exists() {
+        std::fs::remove_dir_all(&to).with_context(|| format!("remove {}", to.display()))?;
+    }
     std::fs::create_dir_all(&to).with_context(|| format!("make {}", to.display()))?;
     let count = cluster::copy_logs(cluster, &to)?;
     println!("{count} logs of the cluster's components: {}", to.display());

@@ -35,7 +35,7 @@ const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 /// Builds the program and writes the archive.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let started = Instant::now();
-    let archive = build(root, options.output.as_deref())?;
+    let archive = build(root, Profile::Release, options.output.as_deref())?;
     let size_bytes = std::fs::metadata(&archive).with_context(|| format!("look at {}", archive.display()))?.len();
     println!(
         "{REFERENCE}: {}, {:.1} MB, {}",
@@ -47,17 +47,17 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 }
 
 /// The archive's place; it is written anew.
-pub fn build(root: &Path, output: Option<&Path>) -> Result<PathBuf> {
-    let target = checkout::target_directory(root);
-    let archive = output.map_or_else(|| target.join("images/perennial.tar"), |output| root.join(output));
-    let program = program(root, &target)?;
+pub fn build(root: &Path, profile: Profile, output: Option<&Path>) -> Result<PathBuf> {
+    let default = || checkout::target_directory(root).join("images/perennial.tar");
+    let archive = output.map_or_else(default, |output| root.join(output));
+    let program = program(root, profile)?;
     let items = [
         Item::directory("etc", 0o755),
         Item::text("etc/group", 0o644, GROUP),
         Item::text("etc/passwd", 0o644, PASSWD),
         Item::directory("etc/ssl", 0o755),
         Item::directory("etc/ssl/certs", 0o755),
-        Item::text(AUTHORITIES, 0o644, &authorities(&packages::ensure()?)?),
+        Item::text(AUTHORITIES, 0o644, &authorities(&packages::ensure(&packages::NODE)?)?),
         Item::file("perennial", 0o755, &program),
         Item::directory("tmp", 0o1777),
     ];
@@ -66,16 +66,46 @@ pub fn build(root: &Path, output: Option<&Path>) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Links the C library into the program, which then needs nothing of the image. Only the last step of a release build
-/// differs: all crates below are those of any other one.
-fn program(root: &Path, target: &Path) -> Result<PathBuf> {
-    let arguments = ["rustc", "--release", "--package", "perennial", "--bin", "perennial", "--"];
-    let flags = ["-Ctarget-feature=+crt-static", "-Cstrip=symbols"];
-    let status = checkout::cargo(root).args(arguments).args(flags).stdin(Stdio::null()).status();
+/// Links the C library into the program, which then needs nothing of the image. Only the last step of a build differs: all
+/// crates below are those of any other one.
+pub const LINK: [&str; 3] = ["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"];
+
+/// How the program is optimised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// As users get it; linking takes a minute or more.
+    Release,
+    /// As tests run it; built in seconds when little has changed.
+    Dev,
+}
+
+/// What cargo is told to build the program for the image. Whoever needs a release build asks for this one: another one of
+/// the same name would be linked anew each time they take turns.
+pub fn arguments(profile: Profile) -> Vec<&'static str> {
+    let release = match profile {
+        Profile::Release => Some("--release"),
+        Profile::Dev => None,
+    };
+    let what = ["--package", "perennial", "--bin", "perennial"];
+    ["rustc"].into_iter().chain(release).chain(what).chain(LINK).collect()
+}
+
+/// Builds the program, and answers where it is.
+pub fn program(root: &Path, profile: Profile) -> Result<PathBuf> {
+    let status = checkout::cargo(root).args(arguments(profile)).stdin(Stdio::null()).status();
     if !status.context("run cargo rustc")?.success() {
         bail!("the program does not build; what cargo said stands above");
     }
-    Ok(target.join("release/perennial"))
+    Ok(program_path(root, profile))
+}
+
+/// Where it is once it is built.
+pub fn program_path(root: &Path, profile: Profile) -> PathBuf {
+    let directory = match profile {
+        Profile::Release => "release",
+        Profile::Dev => "debug",
+    };
+    checkout::target_directory(root).join(directory).join("perennial")
 }
 
 /// All authorities that the distribution trusts, one after the other, as its own tool would write them.

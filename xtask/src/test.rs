@@ -3,6 +3,7 @@
 //! Nothing is skipped silently: a missing tool, a demo that does not start or a benchmark that does not restore what it
 //! backed up ends the run. The last line sums up the test runner's own closing lines.
 
+use crate::product_image::{self, Profile};
 use crate::{checkout, elapsed, steps, tools};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -133,10 +134,11 @@ impl Run<'_> {
                 self.cargo("test", &["test", "--workspace", "--exclude", "e2e", "--all-features", "--no-fail-fast"])
             }
             Step::Demo => {
+                // The one release build of a run, which bench measures and the image takes as well.
+                self.cargo("release", &product_image::arguments(Profile::Release))?;
                 // Asked first, so that a missing demo is called that and not a failed one.
-                self.cargo("demo-help", &["run", "--release", "-p", "perennial", "--", "demo", "--help"])
-                    .context("the command `perennial demo` is missing")?;
-                self.cargo("demo", &["run", "--release", "-p", "perennial", "--", "demo"])
+                self.perennial("demo-help", &["demo", "--help"]).context("the command `perennial demo` is missing")?;
+                self.perennial("demo", &["demo"])
             }
             Step::Bench => self.xtask("bench", &["bench", "--quick"]),
             Step::E2e => {
@@ -149,12 +151,25 @@ impl Run<'_> {
     fn cargo(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
         let mut command = checkout::cargo(self.root);
         command.args(arguments);
-        if name == "test" || name.starts_with("demo") {
-            for tool in tools::ALL {
-                command.env(tool.variable, tools::ensure(self.root, tool)?);
-            }
+        if name == "test" {
+            self.show_tools(&mut command)?;
         }
         self.finish(name, command)
+    }
+
+    /// The program that was built for the image.
+    fn perennial(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(product_image::program_path(self.root, Profile::Release));
+        command.args(arguments).current_dir(self.root);
+        self.show_tools(&mut command)?;
+        self.finish(name, command)
+    }
+
+    fn show_tools(&self, command: &mut Command) -> Result<()> {
+        for tool in tools::ALL {
+            command.env(tool.variable, tools::ensure(self.root, tool)?);
+        }
+        Ok(())
     }
 
     fn xtask(&mut self, name: &str, arguments: &[&str]) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::proto::csi::{
     VolumeContentSource, controller_service_capability, list_snapshots_response, list_volumes_response,
     validate_volume_capabilities_response, volume_capability, volume_content_source,
 };
-use crate::store::{Range, Snapshot, Source, Store, Volume};
+use crate::store::{Range, Shape, Snapshot, Source, Store, Volume};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
@@ -55,7 +55,7 @@ impl controller_server::Controller for Controller {
     ) -> Result<Response<CreateVolumeResponse>, Status> {
         let request = request.into_inner();
         required("name", &request.name)?;
-        supported(&request.volume_capabilities)?;
+        let shape = shape(&request.volume_capabilities)?;
         let knobs = Knobs(&request.parameters);
         knobs.in_memory()?;
         knobs.refuse_create()?;
@@ -69,8 +69,9 @@ impl controller_server::Controller for Controller {
             return Err(Status::invalid_argument("this storage system makes no copies"));
         }
         let range = range(request.capacity_range);
-        let volume =
-            self.blocking(move |store| store.create_volume(&request.name, range, source, request.parameters)).await?;
+        let volume = self
+            .blocking(move |store| store.create_volume(&request.name, shape, range, source, request.parameters))
+            .await?;
         Ok(Response::new(CreateVolumeResponse { volume: Some(volume.into()) }))
     }
 
@@ -90,9 +91,13 @@ impl controller_server::Controller for Controller {
     ) -> Result<Response<ValidateVolumeCapabilitiesResponse>, Status> {
         let request = request.into_inner();
         required("volume_id", &request.volume_id)?;
-        supported(&request.volume_capabilities)?;
+        let shape = shape(&request.volume_capabilities)?;
         let volume = self.store.volume(&request.volume_id)?;
-        volume.ok_or_else(|| Status::not_found(format!("there is no volume {}", request.volume_id)))?;
+        let volume = volume.ok_or_else(|| Status::not_found(format!("there is no volume {}", request.volume_id)))?;
+        if volume.shape != shape {
+            let message = "the volume is seen in another way".to_owned();
+            return Ok(Response::new(ValidateVolumeCapabilitiesResponse { confirmed: None, message }));
+        }
         Ok(Response::new(ValidateVolumeCapabilitiesResponse {
             confirmed: Some(validate_volume_capabilities_response::Confirmed {
                 volume_context: request.volume_context,
@@ -214,17 +219,16 @@ pub fn required(name: &str, value: &str) -> Result<(), Status> {
     if value.is_empty() { Err(Status::invalid_argument(format!("{name} is missing"))) } else { Ok(()) }
 }
 
-/// Directories in any access mode; no raw devices.
-pub fn supported(capabilities: &[VolumeCapability]) -> Result<(), Status> {
-    if capabilities.is_empty() {
-        return Err(Status::invalid_argument("volume_capabilities are missing"));
-    }
-    let is_block =
+/// How a volume with those capabilities, in any access mode, is seen.
+pub fn shape(capabilities: &[VolumeCapability]) -> Result<Shape, Status> {
+    let is_device =
         |wanted: &VolumeCapability| matches!(wanted.access_type, Some(volume_capability::AccessType::Block(_)));
-    if capabilities.iter().any(is_block) {
-        return Err(Status::invalid_argument("volumes are directories, not devices"));
+    match (capabilities.len(), capabilities.iter().filter(|wanted| is_device(wanted)).count()) {
+        (0, _) => Err(Status::invalid_argument("volume_capabilities are missing")),
+        (_, 0) => Ok(Shape::Directory),
+        (all, devices) if all == devices => Ok(Shape::Device),
+        _ => Err(Status::invalid_argument("a volume is a directory or a device, not both")),
     }
-    Ok(())
 }
 
 fn range(range: Option<csi::CapacityRange>) -> Range {

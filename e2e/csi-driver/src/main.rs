@@ -1,10 +1,11 @@
-//! A CSI driver for tests: a volume is a directory, a snapshot is a copy of one.
+//! A CSI driver for tests: a volume is a directory, or a file that is seen as a device; a snapshot is a copy of one.
 //!
 //! It speaks the real interface over a unix socket, registers with the kubelet by itself, and does on demand what storage
 //! systems do in bad hours: see [`knobs`]. It runs in the node's mount namespace, where the kubelet sees its mounts.
 
 mod authority;
 mod controller;
+mod devices;
 mod identity;
 mod knobs;
 mod mounts;

@@ -1,6 +1,7 @@
-//! Volumes become directories of pods here.
+//! Volumes become directories and devices of pods here.
 
-use crate::controller::{required, supported};
+use crate::controller::{required, shape};
+use crate::devices;
 use crate::knobs::Knobs;
 use crate::mounts;
 use crate::proto::csi::node_server;
@@ -10,7 +11,7 @@ use crate::proto::csi::{
     NodeServiceCapability, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, VolumeUsage,
     node_service_capability, volume_capability, volume_usage,
 };
-use crate::store::Store;
+use crate::store::{Shape, Store};
 use std::path::Path;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -30,21 +31,31 @@ impl node_server::Node for Node {
         let request = request.into_inner();
         required("volume_id", &request.volume_id)?;
         required("target_path", &request.target_path)?;
-        supported(request.volume_capability.as_slice())?;
+        let shape = shape(request.volume_capability.as_slice())?;
         let volume = self.store.volume(&request.volume_id)?;
         let volume = volume.ok_or_else(|| Status::not_found(format!("there is no volume {}", request.volume_id)))?;
         let knobs = Knobs(&volume.parameters);
         if !self.store.is_open(knobs.publish_gate()) {
             return Err(Status::unavailable(format!("gate {} is closed", knobs.publish_gate().unwrap_or_default())));
         }
+        if volume.shape != shape {
+            return Err(Status::invalid_argument(format!("{} is seen in another way", volume.id)));
+        }
         let target = Path::new(&request.target_path);
         let failed = |error: std::io::Error| Status::internal(format!("mount {}: {error}", target.display()));
         if mounts::count(target).map_err(failed)? == 0 {
-            std::fs::create_dir_all(target).map_err(failed)?;
             let mode = request.volume_capability.and_then(|capability| capability.access_mode);
             let only_read = mode.is_some_and(|mode| is_reader(mode.mode()));
             let read_only = request.readonly || only_read || knobs.is_read_only();
-            mounts::bind(&self.store.data(&volume.id)?, target, read_only).map_err(failed)?;
+            let data = self.store.data(&volume.id)?;
+            match shape {
+                Shape::Directory => {
+                    std::fs::create_dir_all(target).and_then(|()| mounts::bind(&data, target, read_only))
+                }
+                Shape::Device if read_only => return Err(Status::invalid_argument("a device cannot be read-only")),
+                Shape::Device => publish(&data, target),
+            }
+            .map_err(failed)?;
         }
         Ok(Response::new(NodePublishVolumeResponse {}))
     }
@@ -59,7 +70,12 @@ impl node_server::Node for Node {
         let target = Path::new(&request.target_path);
         let failed = |error: std::io::Error| Status::internal(format!("unmount {}: {error}", target.display()));
         mounts::clear(target).map_err(failed)?;
-        match std::fs::remove_dir(target) {
+        let data = self.store.data(&request.volume_id)?;
+        if data.is_file() {
+            devices::detach(&data).map_err(failed)?;
+        }
+        let removed = if target.is_dir() { std::fs::remove_dir(target) } else { std::fs::remove_file(target) };
+        match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
             _ => Ok(Response::new(NodeUnpublishVolumeResponse {})),
         }
@@ -116,6 +132,15 @@ impl node_server::Node for Node {
     ) -> Result<Response<NodeGetInfoResponse>, Status> {
         Ok(Response::new(NodeGetInfoResponse { node_id: self.name.clone(), ..Default::default() }))
     }
+}
+
+/// Shows the device over a file at a path, where a file has to be for that.
+fn publish(file: &Path, target: &Path) -> std::io::Result<()> {
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::File::create(target)?;
+    mounts::bind(&devices::attach(file)?, target, false)
 }
 
 fn is_reader(mode: volume_capability::access_mode::Mode) -> bool {

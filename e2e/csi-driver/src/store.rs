@@ -1,7 +1,9 @@
-//! Volumes and snapshots on disk: `volumes/ID/{record.json,data}`, `snapshots/ID/{record.json,data}`, `gates/NAME`.
+//! Volumes and snapshots on disk: `volumes/ID/{record.json,data}`, `snapshots/ID/{record.json,data}`, `gates/NAME`. `data` is
+//! a directory, or a file for what is seen as a device.
 //!
 //! Something half done has a name that begins with a dot, and is removed when the driver starts.
 
+use crate::devices;
 use crate::knobs::Knobs;
 use crate::mounts;
 use serde::de::DeserializeOwned;
@@ -26,9 +28,17 @@ pub enum Source {
     Volume(String),
 }
 
+/// What pods see of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    Directory,
+    Device,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Volume {
     pub id: String,
+    pub shape: Shape,
     pub capacity_bytes: i64,
     pub source: Option<Source>,
     pub parameters: HashMap<String, String>,
@@ -156,20 +166,25 @@ impl Store {
     pub fn create_volume(
         &self,
         name: &str,
+        shape: Shape,
         range: Range,
         source: Option<Source>,
         parameters: HashMap<String, String>,
     ) -> Result<Volume, Status> {
         let _locked = self.locked();
         if let Some(volume) = self.volume(name)? {
-            if volume.source != source || !range.fits(volume.capacity_bytes) {
+            if volume.shape != shape || volume.source != source || !range.fits(volume.capacity_bytes) {
                 return Err(Status::already_exists(format!("{name} exists, and is another volume")));
             }
             return Ok(volume);
         }
         let mut capacity_bytes = range.choose()?;
         let origin = source.as_ref().map(|source| self.origin(source)).transpose()?;
-        if let Some((_, least_bytes)) = origin {
+        if let Some((from, least_bytes)) = &origin {
+            let least_bytes = *least_bytes;
+            if from.is_dir() != (shape == Shape::Directory) {
+                return Err(Status::invalid_argument("a device is no copy of a directory, nor the other way round"));
+            }
             capacity_bytes = capacity_bytes.max(least_bytes);
             if !range.fits(capacity_bytes) {
                 return Err(Status::out_of_range(format!("the source has {least_bytes} bytes, which are not allowed")));
@@ -178,18 +193,15 @@ impl Store {
         if capacity_bytes > self.free_bytes()? {
             return Err(Status::out_of_range(format!("{} bytes are free, not {capacity_bytes}", self.free_bytes()?)));
         }
-        let volume = Volume { id: name.to_owned(), capacity_bytes, source, parameters };
+        let volume = Volume { id: name.to_owned(), shape, capacity_bytes, source, parameters };
         let place = self.place("volumes", name)?;
         let unfinished = unfinished(&place)?;
         let data = unfinished.join("data");
-        std::fs::create_dir_all(&data).map_err(|error| failed("make", &data, &error))?;
-        let in_memory = Knobs(&volume.parameters).in_memory()?;
-        if in_memory {
-            mounts::memory(&data, capacity_bytes).map_err(|error| failed("mount", &data, &error))?;
-        }
-        let everybody = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(&data, everybody).map_err(|error| failed("open up", &data, &error))?;
-        let copied = origin.map_or(Ok(()), |(from, _)| copy(&from, &data));
+        let from = origin.as_ref().map(|(from, _)| from.as_path());
+        let copied = match shape {
+            Shape::Directory => directory(&volume, &data, from),
+            Shape::Device => device(&volume, &data, from),
+        };
         if let Err(error) = copied.and_then(|()| finish(&unfinished, &place, &volume)) {
             let _best_effort = mounts::clear(&data).and_then(|()| std::fs::remove_dir_all(&unfinished));
             return Err(error);
@@ -218,12 +230,18 @@ impl Store {
         let place = self.place("volumes", id)?;
         let data = place.join("data");
         mounts::clear(&data).map_err(|error| failed("unmount", &data, &error))?;
+        if data.is_file() {
+            devices::detach(&data).map_err(|error| failed("detach", &data, &error))?;
+        }
         remove(&place)
     }
 
     pub fn expand_volume(&self, id: &str, range: Range) -> Result<Volume, Status> {
         let _locked = self.locked();
         let mut volume = self.volume(id)?.ok_or_else(|| Status::not_found(format!("there is no volume {id}")))?;
+        if volume.shape == Shape::Device {
+            return Err(Status::invalid_argument("a device does not grow"));
+        }
         let wanted_bytes = range.choose()?.max(volume.capacity_bytes);
         if wanted_bytes - volume.capacity_bytes > self.free_bytes()? {
             return Err(Status::out_of_range(format!("{wanted_bytes} bytes are more than there are")));
@@ -249,10 +267,10 @@ impl Store {
         let size_bytes = self.origin(&Source::Volume(volume.to_owned()))?.1;
         let place = self.place("snapshots", name)?;
         let unfinished = unfinished(&place)?;
+        std::fs::create_dir_all(&unfinished).map_err(|error| failed("make", &unfinished, &error))?;
+        let made = std::fs::metadata(&unfinished).and_then(|made| made.modified());
+        let made = made.map_err(|error| failed("look at", &unfinished, &error))?;
         let data = unfinished.join("data");
-        std::fs::create_dir_all(&data).map_err(|error| failed("make", &data, &error))?;
-        let made = std::fs::metadata(&data).and_then(|made| made.modified());
-        let made = made.map_err(|error| failed("look at", &data, &error))?;
         copy(&self.data(volume)?, &data)?;
         let snapshot = Snapshot {
             id: name.to_owned(),
@@ -270,6 +288,31 @@ impl Store {
         let _locked = self.locked();
         remove(&self.place("snapshots", id)?)
     }
+}
+
+/// Makes the directory of a volume, with what `from` has.
+fn directory(volume: &Volume, data: &Path, from: Option<&Path>) -> Result<(), Status> {
+    std::fs::create_dir_all(data).map_err(|error| failed("make", data, &error))?;
+    if Knobs(&volume.parameters).in_memory()? {
+        mounts::memory(data, volume.capacity_bytes).map_err(|error| failed("mount", data, &error))?;
+    }
+    let everybody = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(data, everybody).map_err(|error| failed("open up", data, &error))?;
+    from.map_or(Ok(()), |from| copy(from, data))
+}
+
+/// Makes the file of a volume that is seen as a device, with what `from` has.
+fn device(volume: &Volume, data: &Path, from: Option<&Path>) -> Result<(), Status> {
+    if Knobs(&volume.parameters).in_memory()? {
+        return Err(Status::invalid_argument("a device is not kept in memory"));
+    }
+    if !devices::exist() {
+        return Err(Status::failed_precondition("this machine has no loop devices"));
+    }
+    let place = data.parent().unwrap_or(data);
+    std::fs::create_dir_all(place).map_err(|error| failed("make", place, &error))?;
+    from.map_or(Ok(()), |from| copy(from, data))?;
+    devices::make(data, volume.capacity_bytes).map_err(|error| failed("make", data, &error))
 }
 
 /// An empty place beside the final one.

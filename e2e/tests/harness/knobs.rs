@@ -2,7 +2,7 @@
 //! run there.
 
 use anyhow::{Result, ensure};
-use e2e::{CLAIM, Claim, POD, Pod, SNAPSHOT, SNAPSHOT_CLASS, STORAGE_CLASS, Space, snapshot};
+use e2e::{CLAIM, Claim, POD, Pod, SNAPSHOT, SNAPSHOT_CLASS, STORAGE_CLASS, Space, same_trees, snapshot};
 use serde_json::{Value, json};
 
 const DRIVER: &str = "dirs.csi.perennial.dev";
@@ -67,6 +67,18 @@ fn a_full_volume_has_no_room_until_it_grows() -> Result<()> {
         space.until(&CLAIM, "data", "has grown", |claim| Ok(claim["status"]["capacity"]["storage"] == "4Mi")).await?;
         ensure!(space.exec("pod", &fill).await?.success);
         space.delete_object(&STORAGE_CLASS, &name).await
+    })
+}
+
+#[test]
+fn a_volume_in_memory_has_every_attribute() -> Result<()> {
+    e2e::test("memory", async |space| {
+        let class = class(space, json!({"backing": "memory"})).await?;
+        space.create_object(&CLAIM, Claim::new("data").build()).await?;
+        space.fill_tree("data").await?;
+        space.create_object(&CLAIM, Claim::new("copy").class(&class).from_claim("data").build()).await?;
+        same_trees(&space.tree("data", ".").await?, &space.tree("copy", ".").await?)?;
+        space.delete_object(&STORAGE_CLASS, &class).await
     })
 }
 

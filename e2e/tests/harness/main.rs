@@ -2,12 +2,15 @@
 
 mod admission;
 mod calls;
+mod devices;
 mod driver;
 mod external_secrets;
+mod isolation;
 mod knobs;
 mod pods;
 mod populator;
 mod product;
+mod report;
 mod snapshots;
 mod volumes;
 mod webhooks;

@@ -1,16 +1,9 @@
-//! The product's image, with its own program as the judge of what comes back.
+//! The product's image, with its own program and other people's as the judges of what comes back.
 
 use anyhow::{Result, ensure};
 use e2e::s3::{ACCESS_KEY, S3, SECRET_KEY};
-use e2e::{CLAIM, Claim, POD, PRODUCT_IMAGE, Pod, SECRET, Space};
+use e2e::{CLAIM, Claim, POD, PRODUCT_IMAGE, Pod, SECRET, Space, same_trees};
 use serde_json::json;
-
-/// Kinds and attributes of files that a shell can make.
-const FILL: &str = "set -e
-cd /data && mkdir -p a/b 'a/with space' && echo one >a/one && ln a/one a/b/same && ln -s ../a/one a/link
-mkfifo a/pipe && printf 'x' | dd of=a/holes bs=1 seek=1000000 2>/dev/null && touch -d '2001-02-03 04:05:06' a/one
-echo secret >a/b/secret && chmod 600 a/b/secret && chown 1234:5678 a/b/secret && chmod 1750 'a/with space'
-mknod a/null c 1 3 && chmod 4755 a/one && sync";
 
 /// A pod that runs the product with those arguments, as root: it reads and makes files of anybody.
 fn perennial(name: &str, arguments: &[&str]) -> Pod {
@@ -37,7 +30,7 @@ fn what_is_backed_up_to_a_bucket_comes_back_with_all_attributes() -> Result<()> 
         for claim in ["data", "restored"] {
             space.create_object(&CLAIM, Claim::new(claim).build()).await?;
         }
-        run(space, Pod::shell("fill", FILL).mount("data", "/data"), "fill").await?;
+        space.fill_tree("data").await?;
         run(space, perennial("create", &["repository", "create"]), "create").await?;
         let source = "data@space:/data";
         let backup = perennial("backup", &["backup", "/data/a", "--as", source]).mount_read_only("data", "/data");
@@ -48,6 +41,7 @@ fn what_is_backed_up_to_a_bucket_comes_back_with_all_attributes() -> Result<()> 
         let judge = perennial("judge", &diff).mount_read_only("restored", "/restored");
         let said = run(space, judge, "judge").await?;
         ensure!(!said.contains("secret"), "{said}");
+        same_trees(&space.tree("data", "a").await?, &space.tree("restored", "a").await?)?;
         // The judge sees what it should: one changed mode is told.
         let change = Pod::shell("change", "chmod 644 /restored/a/b/secret").mount("restored", "/restored");
         run(space, change, "change").await?;

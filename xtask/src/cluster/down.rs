@@ -4,19 +4,20 @@ use crate::cluster::groups::Hierarchies;
 use crate::cluster::pause;
 use crate::cluster::settings::Cluster;
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A mount of a killed process goes with its namespace, which the kernel takes apart in the background.
 const FILES_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Processes first, then what outlives them: the host's end of the link, control groups, the directory.
+/// Processes first, then what outlives them: the host's end of the link, control groups, loop devices, the directory.
 pub fn down(cluster: &Cluster) -> Result<()> {
     let hierarchies = Hierarchies::find()?;
     hierarchies.kill(cluster)?;
     remove_link(&cluster.link())?;
     hierarchies.remove(cluster)?;
+    detach_devices(&cluster.state)?;
     remove_files(&cluster.state)
 }
 
@@ -31,6 +32,35 @@ fn remove_link(link: &str) -> Result<()> {
         bail!("ip link delete {link}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+/// Loop devices outlive whoever made them. Those of the CSI driver are over files of volumes, the kubelet's over those.
+fn detach_devices(state: &Path) -> Result<()> {
+    let entries = |directory: PathBuf| std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let volumes = entries(state.join("csi")).flat_map(|driver| entries(driver.path().join("volumes")));
+    for file in volumes.map(|volume| volume.path().join("data")).filter(|data| data.is_file()) {
+        for device in devices_over(&file)? {
+            for above in devices_over(&device)? {
+                losetup(&["--detach"], &above)?;
+            }
+            losetup(&["--detach"], &device)?;
+        }
+    }
+    Ok(())
+}
+
+fn devices_over(file: &Path) -> Result<Vec<PathBuf>> {
+    let said = losetup(&["--noheadings", "--output", "NAME", "--associated"], file)?;
+    Ok(said.lines().map(|line| PathBuf::from(line.trim())).collect())
+}
+
+fn losetup(arguments: &[&str], path: &Path) -> Result<String> {
+    let output = Command::new("losetup").args(arguments).arg(path).stdin(Stdio::null()).output();
+    let output = output.context("run losetup")?;
+    if !output.status.success() {
+        bail!("losetup {}: {}", path.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn remove_files(state: &Path) -> Result<()> {

@@ -7,8 +7,12 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Upstream versions are pinned; the distribution's own revisions, which fix security holes, may follow. A `*` is apt's.
-const PACKAGES: [&str; 6] = [
+/// Packages that are unpacked together, into a directory of their own. Upstream versions are pinned; the distribution's own
+/// revisions, which fix security holes, may follow. A `*` is apt's.
+pub struct Set(&'static [&'static str]);
+
+/// What a node runs, and the product's image has.
+pub const NODE: Set = Set(&[
     "containerd=1.6.20*",
     "runc=1.1.5*",
     "containernetworking-plugins=1.1.1*",
@@ -16,10 +20,7 @@ const PACKAGES: [&str; 6] = [
     "busybox-static=1:1.35.0*",
     // Authorities for the product's image; they change with the distribution, and should.
     "ca-certificates",
-];
-
-/// What those need besides. All but a bare host has most of them, which would do; unpacked they are the same everywhere.
-const LIBRARIES: [&str; 11] = [
+    // What those need besides. All but a bare host has most of them, which would do; unpacked they are the same everywhere.
     "libnftables1=1.0.6*",
     "libnftnl11",
     "libjansson4",
@@ -31,19 +32,23 @@ const LIBRARIES: [&str; 11] = [
     "libseccomp2",
     "libgmp10",
     "libtinfo6",
-];
+]);
+
+/// Programs for files' attributes, which busybox has none of, with the C library that they need: for an image of the tests.
+/// Not among the node's, whose libraries the host's programs see as well.
+pub const ATTRIBUTES: Set = Set(&["attr=1:2.5.1*", "acl=2.3.1*", "libattr1", "libacl1", "libc6"]);
 
 /// The distribution that has these versions.
 const DISTRIBUTION: &str = "Debian 12";
 
 /// The root directory of the unpacked packages; they are fetched first where they are missing.
-pub fn ensure() -> Result<PathBuf> {
-    let wanted: Vec<&str> = PACKAGES.iter().chain(&LIBRARIES).copied().collect();
+pub fn ensure(set: &Set) -> Result<PathBuf> {
+    let wanted = set.0;
     let key: String = digest(wanted.join(" ").as_bytes()).chars().take(12).collect();
     let directory = tools::cache_directory()?.join("cluster-packages").join(key);
     if !directory.is_dir() {
         let unfinished = directory.with_extension(format!("{}.unfinished", std::process::id()));
-        fetch(&wanted, &unfinished).with_context(|| {
+        fetch(wanted, &unfinished).with_context(|| {
             format!("fetch packages of {DISTRIBUTION} (on another distribution, test against a cluster that exists)")
         })?;
         std::fs::rename(&unfinished, &directory).with_context(|| format!("rename to {}", directory.display()))?;

@@ -5,12 +5,13 @@ use anyhow::{Result, bail};
 use std::path::Path;
 
 /// Programs of the host that bring a node up, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("bash", "bash"),
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("setsid", "util-linux"),
     ("mount", "mount"),
+    ("losetup", "mount"),
     ("ip", "iproute2"),
     ("sysctl", "procps"),
     ("curl", "curl"),

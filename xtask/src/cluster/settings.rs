@@ -52,6 +52,11 @@ impl Cluster {
         self.state.join("config/admin.kubeconfig")
     }
 
+    /// Where kubectl keeps what it knows of the cluster's kinds; left to itself it fills the home directory.
+    pub fn kubectl_cache(&self) -> PathBuf {
+        self.state.join("kubectl")
+    }
+
     /// Name of the context in the administrator's kubeconfig.
     pub fn context(&self) -> String {
         self.group()

@@ -68,7 +68,7 @@ fn bring_up(root: &Path, cluster: &Cluster, options: &Options, owner: Option<Pip
     let started = Instant::now();
     let parts = Parts {
         programs: programs::ensure(root, &programs::CLUSTER)?,
-        packages: packages::ensure()?,
+        packages: packages::ensure(&packages::NODE)?,
         driver: if options.control_plane { None } else { Some(build_driver(root)?) },
         external_secrets: if options.with.contains(&Component::ExternalSecrets) {
             Some(programs::ensure(root, &programs::EXTERNAL_SECRETS)?)
@@ -108,7 +108,7 @@ fn prepare(root: &Path, cluster: &Cluster, options: &Options, parts: &Parts) -> 
     let lock = settings::lock()?;
     down::down(cluster)?;
     let network = Network::choose(options.network)?;
-    for directory in ["pki", "logs", "kubelet", "containerd", "etcd", "csi", "config/cni", "images"] {
+    for directory in ["pki", "logs", "pods", "kubelet", "containerd", "etcd", "csi", "config/cni", "images"] {
         let directory = cluster.state.join(directory);
         std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
     }
@@ -281,6 +281,7 @@ impl Kubectl<'_> {
             .args(["kubectl", "wait", &timeout])
             .args(arguments)
             .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("KUBECACHEDIR", self.cluster.kubectl_cache())
             .stdin(Stdio::null())
             .output()
             .context("run kubectl")?;
