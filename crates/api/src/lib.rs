@@ -4,6 +4,7 @@
 //! What decides whether a volume may be empty stands in [`decide`]; everything else here exists so that the operator,
 //! the catalog and the mover say the same thing with the same words.
 
+pub mod cron;
 pub mod decide;
 pub mod exists;
 pub mod exit;
