@@ -211,6 +211,16 @@ pub enum HoldReason {
     WaitingForRepoSecret,
     /// Too many claims of a rebuild would start empty.
     MassFresh,
+    /// The snapshot does not fit into the claim.
+    CapacityTooSmall,
+    /// What the claim asks for cannot be understood.
+    InvalidLabelOrAnnotation,
+    /// The claim's policy names a repository that is not there, or that its namespace may not use.
+    RepositoryNotFound,
+    /// The claim was bound by others, and a backup of it is not in its volume.
+    BoundWithoutDecision,
+    /// The last try to restore it has failed.
+    RestoreFailed,
 }
 
 impl HoldReason {
@@ -226,6 +236,11 @@ impl HoldReason {
             Self::Unknown => "Unknown",
             Self::WaitingForRepoSecret => "WaitingForRepoSecret",
             Self::MassFresh => "MassFresh",
+            Self::CapacityTooSmall => "CapacityTooSmall",
+            Self::InvalidLabelOrAnnotation => "InvalidLabelOrAnnotation",
+            Self::RepositoryNotFound => "RepositoryNotFound",
+            Self::BoundWithoutDecision => "BoundWithoutDecision",
+            Self::RestoreFailed => "RestoreFailed",
         }
     }
 }

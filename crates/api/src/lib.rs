@@ -12,5 +12,6 @@ pub mod id;
 pub mod ledger;
 pub mod mover;
 pub mod naming;
+pub mod recorded;
 pub mod retain;
 pub mod schedule;
