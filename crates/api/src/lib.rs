@@ -4,6 +4,7 @@
 //! What decides whether a volume may be empty stands in [`decide`]; everything else here exists so that the operator,
 //! the catalog and the mover say the same thing with the same words.
 
+pub mod crds;
 pub mod decide;
 pub mod exists;
 pub mod exit;
@@ -13,3 +14,7 @@ pub mod mover;
 pub mod naming;
 pub mod retain;
 pub mod schedule;
+pub mod span;
+pub mod v1alpha1;
+pub mod validate;
+pub mod volsync;
