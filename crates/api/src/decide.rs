@@ -14,6 +14,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{RepositoryId, SnapshotId};
@@ -138,7 +139,7 @@ pub struct Claim {
 }
 
 /// Whether a repository may be created where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Creation {
     /// In a location that is completely listed and empty, and that nobody expects anything of.
     #[default]

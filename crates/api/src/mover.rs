@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::Creation;
@@ -142,7 +143,7 @@ pub struct RestoreTask {
 }
 
 /// How repositories lie in a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Layout {
     /// Every claim has its own, at `{namespace}/{pvc}` below the store's prefix; the ledger stands at that prefix.
     PerClaim,
