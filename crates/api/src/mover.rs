@@ -195,6 +195,9 @@ pub struct Report {
     /// Bytes that the store had to take for it, compressed and sealed; 0 for a restore.
     #[serde(default)]
     pub new_bytes: u64,
+    /// Whether the snapshot is there, but held back: it has so much less than the one before that a person must look.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
     /// What could not be read (backup) or written (restore).
     #[serde(default, skip_serializing_if = "Unreadable::is_none")]
     pub unreadable: Unreadable,
@@ -290,6 +293,7 @@ impl Report {
             files: 0,
             bytes: 0,
             new_bytes: 0,
+            quarantined: false,
             unreadable: Unreadable::default(),
             shortfalls: BTreeMap::new(),
             owners: Vec::new(),

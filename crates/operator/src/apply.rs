@@ -102,6 +102,16 @@ where
     api.patch_status(name, &params, &Patch::Merge(change)).await.map_err(Error::kubernetes(what))
 }
 
+/// A merge patch from one status to the other: what is gone is set to null.
+pub fn difference(before: &Value, mut after: Value) -> Value {
+    if let (Value::Object(before), Value::Object(after)) = (before, &mut after) {
+        for gone in before.keys() {
+            after.entry(gone.clone()).or_insert(Value::Null);
+        }
+    }
+    after
+}
+
 /// Kind, namespace and name, for errors and logs.
 pub fn describe<K: Resource<DynamicType = ()>>(object: &K) -> String {
     let name = object.meta().name.as_deref().unwrap_or_default();

@@ -104,7 +104,8 @@ impl Context {
     /// The catalog's own Secret is not there yet, or the API server does not answer.
     pub async fn catalog_of(&self, repository: &BackupRepository) -> Result<(String, String), Error> {
         let name = repository::catalog_name(&repository.name_any());
-        let secret = self.secret(&self.settings.namespace, &name).await?;
+        let tokens = repository::token_name(&repository.name_any());
+        let secret = self.secret(&self.settings.namespace, &tokens).await?;
         let token = secret.as_deref().and_then(repository::token);
         let token = token.ok_or_else(|| Error::Object { what: format!("the catalog {name} is not set up yet") })?;
         Ok((format!("http://{name}.{}.svc:{PORT}", self.settings.namespace), token))
@@ -160,6 +161,12 @@ impl Context {
         let pause = retry_after(*count);
         *count += 1;
         pause
+    }
+
+    /// How often this object has failed in a row.
+    pub fn failures<K: Resource<DynamicType = ()>>(&self, object: &K) -> u32 {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(&place_of(object)).copied().unwrap_or_default()
     }
 
     /// The object is where it should be.
