@@ -60,6 +60,8 @@ const CONCURRENCY: u16 = 32;
 /// # Errors
 /// What keeps it from beginning: no API server, no socket, a ledger that makes no sense.
 pub async fn run(settings: Settings, listen: SocketAddr, clock: Clock, end: impl Future<Output = ()>) -> Result<(), StartError> {
+    // Whoever has installed one before is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_default().await.map_err(|source| StartError::Client(Box::new(source)))?;
     let listener = TcpListener::bind(listen).await.map_err(|source| StartError::Listen { listen, source })?;
     let face = Arc::new(Face::default());

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
     kind = "VolumeSnapshot",
     namespaced,
     status = "VolumeSnapshotStatus",
+    derive = "PartialEq",
     schema = "disabled"
 )]
 #[serde(rename_all = "camelCase")]

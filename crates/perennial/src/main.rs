@@ -40,7 +40,8 @@ fn main() -> ExitCode {
 /// Warnings always; `-v` adds what a person wants to know, `-vv` what a developer does. Only our own crates speak: others
 /// could log what belongs to nobody's eyes.
 fn log_to_stderr(verbose: u8) {
-    const OURS: [&str; 7] = ["perennial", "engine", "repository_kopia", "storage", "mover", "catalog", "api"];
+    const OURS: [&str; 8] =
+        ["perennial", "engine", "repository_kopia", "storage", "mover", "catalog", "operator", "api"];
     let level = match verbose {
         0 => "warn",
         1 => "info",
