@@ -6,6 +6,7 @@
 mod builders;
 mod cluster;
 mod kinds;
+mod protected;
 mod report;
 pub mod s3;
 mod space;
@@ -14,6 +15,8 @@ pub mod webhook;
 pub use builders::{Claim, Pod, snapshot};
 pub use cluster::Cluster;
 pub use kinds::*;
+pub use protected::{PASSWORD, Protected, labelled, scale_operator};
+pub use s3::SECRET_KEY;
 pub use space::{Output, Space};
 
 use anyhow::{Context, Result};

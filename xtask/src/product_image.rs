@@ -69,13 +69,13 @@ pub fn build(root: &Path, output: Option<&Path>) -> Result<PathBuf> {
 /// Links the C library into the program, which then needs nothing of the image. Only the last step of a release build
 /// differs: all crates below are those of any other one.
 fn program(root: &Path, target: &Path) -> Result<PathBuf> {
-    let arguments = ["rustc", "--release", "--package", "perennial", "--bin", "perennial", "--"];
+    let arguments = ["rustc", "--package", "perennial", "--bin", "perennial", "--"];
     let flags = ["-Ctarget-feature=+crt-static", "-Cstrip=symbols"];
     let status = checkout::cargo(root).args(arguments).args(flags).stdin(Stdio::null()).status();
     if !status.context("run cargo rustc")?.success() {
         bail!("the program does not build; what cargo said stands above");
     }
-    Ok(target.join("release/perennial"))
+    Ok(target.join("debug/perennial"))
 }
 
 /// All authorities that the distribution trusts, one after the other, as its own tool would write them.

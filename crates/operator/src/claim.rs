@@ -34,7 +34,7 @@ use crate::apply;
 use crate::caches::{destination_of, key};
 use crate::context::Context;
 use crate::credentials::{self, ExternalSecret, User};
-use crate::error::Error;
+use crate::error::{Error, retry_after};
 use crate::job::{self, Direction};
 use crate::names::{DECISION, MANAGED_BY, MANAGER, POPULATED_FROM, PRIVILEGED_MOVERS, RECLAIM_POLICY};
 use crate::repository;
@@ -91,13 +91,15 @@ async fn protected(claim: &PersistentVolumeClaim, protection: Protection, contex
     let pause = carry_out(&material, &observed, &plan, context).await?;
     report(&material, &observed, &plan, context).await?;
     let is_held = plan.record.as_ref().or(observed.recorded.as_ref()).is_some_and(|recorded| recorded.verdict.is_hold());
+    if observed.is_bound() && !is_held {
+        context.succeeded(claim);
+    }
+    let has_failed = plan.step == Step::Discard || is_held && observed.answer.is_some();
     Ok(match pause.or(plan.again) {
         Some(pause) => Action::requeue(pause),
-        None if is_held => Action::requeue(context.failed(claim)),
-        None => {
-            context.succeeded(claim);
-            Action::await_change()
-        }
+        None if has_failed => Action::requeue(context.failed(claim)),
+        None if is_held => Action::requeue(retry_after(context.failures(claim))),
+        None => Action::await_change(),
     })
 }
 

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use api::decide::{Claim as Expected, Decision, Facts, Location, decide};
+use api::decide::{Claim as Expected, Decision, Facts, HoldReason, Location, decide};
 use api::id::RepositoryId;
 use api::naming::{ClaimKey, destination_job_name, prime_name};
 use api::recorded::{Recorded, Verdict};
 use api::v1alpha1::BackupRepository;
 use api::volsync::ReplicationSource;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
@@ -19,7 +20,7 @@ use super::plan::Purpose;
 use crate::caches::{Caches, destination_of, key};
 use crate::catalogs::Question;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, retry_after};
 use crate::job::{self, Progress};
 use crate::names::{DECISION, RECLAIM_POLICY, RESTORE_AS_OF, SELECTED_NODE};
 use crate::repository;
@@ -164,7 +165,7 @@ pub async fn observe(
         let carried = observed.volume.as_ref().and_then(|volume| volume.annotations().get(DECISION).cloned());
         observed.carried = Recorded::read(carried.as_deref(), &uid);
     }
-    if is_question_open(&observed) {
+    if is_question_open(&observed) && context.now() >= asked_again_at(&observed, context.failures(claim)) {
         observed.answer = Some(ask(context, claim, repository, key_of_claim).await);
     }
     Ok(observed)
@@ -186,6 +187,16 @@ fn is_question_open(observed: &Observed) -> bool {
     let is_settled = observed.prime.is_none() && !observed.job_is_ours();
     let is_due = if observed.is_bound { is_settled } else { observed.is_marked && !observed.is_being_bound };
     is_undecided && is_due
+}
+
+/// A restore that has failed is not begun again at once, whatever wakes its claim.
+fn asked_again_at(observed: &Observed, failures: u32) -> Timestamp {
+    match &observed.recorded {
+        Some(Recorded { verdict: Verdict::Hold { reason: HoldReason::RestoreFailed, .. }, time, .. }) => {
+            time.checked_add(retry_after(failures)).unwrap_or(*time)
+        }
+        Some(_) | None => Timestamp::MIN,
+    }
 }
 
 fn phase(claim: &PersistentVolumeClaim) -> Option<&str> {
@@ -225,7 +236,7 @@ async fn ask(context: &Context, claim: &PersistentVolumeClaim, repository: &Back
         Err(error) => {
             let detail = format!("the catalog cannot be asked: {}", error.chain());
             return Answer {
-                decision: Decision::Hold { reason: api::decide::HoldReason::RepositoryUnreachable, detail },
+                decision: Decision::Hold { reason: HoldReason::RepositoryUnreachable, detail },
                 repository_id: None,
             };
         }
