@@ -2,7 +2,7 @@
 
 use crate::builders::{Claim, Pod};
 use crate::cluster::Cluster;
-use crate::kinds::{CLAIM, DESTINATION, POD, POLICY, REPOSITORY, SECRET, SOURCE};
+use crate::kinds::{CLAIM, DEPLOYMENT, DESTINATION, POD, POLICY, REPOSITORY, SECRET, SOURCE};
 use crate::s3::{ACCESS_KEY, BUCKET, S3, SECRET_KEY};
 use crate::space::Space;
 use anyhow::{Context, Result, bail, ensure};
@@ -79,9 +79,47 @@ impl<'a> Protected<'a> {
         self.system.patch(&SECRET, &self.secret(), json!({"stringData": data})).await.map(drop)
     }
 
-    /// Changes members of the repository's spec.
+    /// Changes members of the repository's spec, and waits until its catalog follows.
     pub async fn change_repository(&self, spec: Value) -> Result<()> {
-        self.space.patch(&REPOSITORY, &self.space.name, json!({"spec": spec})).await.map(drop)
+        let before = self.catalog().await?;
+        self.space.patch(&REPOSITORY, &self.space.name, json!({"spec": spec})).await?;
+        self.follows(&before).await
+    }
+
+    /// Changes the repository's Secret, and waits until its catalog follows.
+    pub async fn change_secret(&self, password: &str, secret_key: &str) -> Result<()> {
+        let before = self.catalog().await?;
+        self.write_secret(password, secret_key).await?;
+        self.follows(&before).await
+    }
+
+    async fn catalog(&self) -> Result<Value> {
+        self.system.get(&DEPLOYMENT, &self.catalog_name()).await
+    }
+
+    fn catalog_name(&self) -> String {
+        format!("perennial-catalog-{}", self.space.name)
+    }
+
+    /// Waits until another catalog than before answers, and it alone.
+    async fn follows(&self, before: &Value) -> Result<()> {
+        let before = &before["spec"]["template"]["metadata"]["annotations"];
+        let follows = |found: &Value| {
+            let status = &found["status"];
+            let is_new = found["spec"]["template"]["metadata"]["annotations"] != *before;
+            let is_seen = status["observedGeneration"] == found["metadata"]["generation"];
+            Ok(is_new && is_seen && status["updatedReplicas"] == 1 && status["replicas"] == 1 && status["readyReplicas"] == 1)
+        };
+        self.system.until(&DEPLOYMENT, &self.catalog_name(), "follows", follows).await?;
+        self.space
+            .retry("the old catalog is gone", async || {
+                let pods = self.system.list(&POD).await?;
+                let own = |pod: &&Value| pod["metadata"]["labels"]["perennial.dev/repository"] == self.space.name.as_str();
+                let count = pods.iter().filter(own).count();
+                ensure!(count == 1, "{count} pods");
+                Ok(())
+            })
+            .await
     }
 
     /// A labelled claim, and nothing else.
@@ -222,7 +260,7 @@ fn merge(body: &mut Value, change: Value) {
 /// The operator's Deployment is not there.
 pub async fn scale_operator(cluster: &Cluster, replicas: u32) -> Result<()> {
     let system = Space { cluster: cluster.clone(), name: SYSTEM.to_owned() };
-    system.patch(&crate::kinds::DEPLOYMENT, "perennial", json!({"spec": {"replicas": replicas}})).await?;
+    system.patch(&DEPLOYMENT, "perennial", json!({"spec": {"replicas": replicas}})).await?;
     let scaled = |found: &Value| {
         if found.is_null() {
             bail!("the operator is not installed");
@@ -230,7 +268,7 @@ pub async fn scale_operator(cluster: &Cluster, replicas: u32) -> Result<()> {
         let status = &found["status"];
         Ok(status["readyReplicas"].as_u64().unwrap_or(0) == u64::from(replicas) && status["replicas"].as_u64().unwrap_or(0) == u64::from(replicas))
     };
-    system.until(&crate::kinds::DEPLOYMENT, "perennial", "has as many pods as it should", scaled).await?;
+    system.until(&DEPLOYMENT, "perennial", "has as many pods as it should", scaled).await?;
     if replicas > 0 {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/exists/{namespace}/{pvc}` | pvc-plumber's: 200 authoritative, 503 not, 400 no such name |
-//! | `/facts/{namespace}/{pvc}` | what was found, as [`api::decide::Facts`]; 200 even for "unreachable" |
+//! | `/facts/{namespace}/{pvc}` | what is found now, as [`api::decide::Facts`]; 200 even for "unreachable" |
 //! | `/decide/{namespace}/{pvc}` | the decision, as [`api::decide::Decision`]; `pinned`, `asOf`, `creation`, `ledgerExpected`, `backupExpected`, `declaredNew` say what is expected |
 //! | `/snapshots/{namespace}/{pvc}` | all of them, newest first; 503 unless the listing is complete |
 //! | `/healthz`, `/readyz` | alive; able to answer |
@@ -164,7 +164,7 @@ async fn facts(
         Err(refused) => return refused,
     };
     let began = Instant::now();
-    let looked = catalog.look(&claim, question.identity(&catalog, &claim).as_ref()).await;
+    let looked = catalog.look_now(&claim, question.identity(&catalog, &claim).as_ref()).await;
     let facts = with_word(&looked.facts, &question);
     log(&claim, &decide(&facts, &question.expectation(&catalog.options().expectation)), began);
     aged(&looked, Json(facts).into_response())

@@ -138,7 +138,7 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
         watches.add(of_movers(), snapshots_in, |_, snapshot: &VolumeSnapshot| owners(snapshot));
     }
     let deployments = Api::<Deployment>::namespaced(client.clone(), namespace);
-    watches.add_in(deployments, ours, catalogs_in, |_, catalog| owners(catalog));
+    watches.add_in(deployments, ours, catalogs_in, of_catalog);
     (caches, Queues { claims, sources, destinations, repositories })
 }
 
@@ -284,9 +284,24 @@ fn of_destination(caches: &Caches, destination: &ReplicationDestination) -> Vec<
 }
 
 fn of_repository(caches: &Caches, repository: &BackupRepository) -> Vec<Woken> {
-    let mut woken = claims_where(caches, |claim| destination_of(claim).is_some());
+    let mut woken = waiting(caches);
     woken.push(Woken::Repository(ObjectRef::from_obj(repository)));
     woken
+}
+
+/// A catalog that has changed may know what its repository's claims wait for.
+fn of_catalog(caches: &Caches, catalog: &Deployment) -> Vec<Woken> {
+    let mut woken = owners(catalog);
+    woken.extend(waiting(caches));
+    woken
+}
+
+/// Claims that wait to be filled.
+fn waiting(caches: &Caches) -> Vec<Woken> {
+    claims_where(caches, |claim| {
+        let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
+        volume.is_empty() && destination_of(claim).is_some()
+    })
 }
 
 /// A mover's pod: whoever has made its Job.

@@ -37,7 +37,6 @@ use crate::credentials::{self, ExternalSecret, User};
 use crate::error::{Error, retry_after};
 use crate::job::{self, Direction};
 use crate::names::{DECISION, MANAGED_BY, MANAGER, POPULATED_FROM, PRIVILEGED_MOVERS, RECLAIM_POLICY};
-use crate::repository;
 use crate::slots::Start;
 
 /// The version of the credentials that were generated last, on the destination: no Secret is read to know it.
@@ -177,7 +176,7 @@ async fn ensure_credentials(
                 Ok(values) => values,
                 Err(missing) => return Ok(Err(missing.to_string())),
             };
-            let version = repository::version(&source);
+            let version = credentials::version(spec, &user, &source);
             if done != Some(version.as_str()) || needs_look {
                 let secret = credentials::secret(spec, &user, &values, material.metadata(name.clone()));
                 let live = context.secret(namespace, &name).await?;

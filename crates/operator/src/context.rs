@@ -63,7 +63,7 @@ pub struct Context {
 
 /// How long a Secret that somebody keeps is believed before it is read again. Everything that uses it copes with an older
 /// one: a mover that is refused is started anew.
-const SECRET_AGE_MAX: Duration = Duration::from_secs(30);
+const SECRET_AGE_MAX: Duration = Duration::from_secs(10);
 
 impl Context {
     /// Puts it together.
@@ -111,7 +111,7 @@ impl Context {
         Ok((format!("http://{name}.{}.svc:{PORT}", self.settings.namespace), token))
     }
 
-    /// A Secret by its name, at most half a minute old.
+    /// A Secret by its name, at most ten seconds old.
     ///
     /// # Errors
     /// The API server does not answer.

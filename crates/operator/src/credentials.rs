@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use api::mover::Layout;
 use api::naming::ClaimKey;
 use api::v1alpha1::BackupRepositorySpec;
-use api::v1alpha1::credentials::{Credentials, ExternalSecret as Source, Fetch, KeyNames, RemoteValue};
+use api::v1alpha1::credentials::{ExternalSecret as Source, Fetch, KeyNames, RemoteValue};
 use api::v1alpha1::store::Store;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::CustomResource;
+use ring::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -203,13 +204,16 @@ pub fn first_missing(secret: &Secret, keys: &[String]) -> Option<MissingKey> {
     Some(MissingKey { secret: secret.metadata.name.clone().unwrap_or_default(), key: missing.clone() })
 }
 
-/// Where the repository's credentials come from, by kind.
-pub fn is_external(repository: &BackupRepositorySpec) -> Option<&Source> {
-    match &repository.credentials {
-        Credentials::ExternalSecret(from) => Some(from),
-        Credentials::SecretRef(_) => None,
-    }
+/// Changes whenever the credentials do, where they lead to included, and tells nothing of what is secret in them.
+pub fn version(repository: &BackupRepositorySpec, user: &User<'_>, source: &Secret) -> String {
+    let of_secret = (source.metadata.uid.as_deref(), source.metadata.resource_version.as_deref());
+    let text = format!("{of_secret:?} {:?} {:?}", place(repository, user), repository.store);
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    hex::encode(hash).chars().take(VERSION_DIGITS).collect()
 }
+
+/// Digits of a version: enough to tell all that ever were apart.
+const VERSION_DIGITS: usize = 24;
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ const TOKEN_BYTES: usize = 32;
 
 /// How soon a repository is asked again that did not answer, and how soon one that did.
 const PAUSE_UNREADY: Duration = Duration::from_secs(5);
-const PAUSE_READY: Duration = Duration::from_secs(60);
+const PAUSE_READY: Duration = Duration::from_secs(15);
 
 /// Bytes of the longest name of a repository that its catalog's name takes as it is.
 const NAME_BYTES_MAX: usize = 40;
@@ -154,7 +154,7 @@ async fn catalogs_credentials(repository: &BackupRepository, context: &Context) 
             let secret = credentials::secret(&repository.spec, &User::Catalog, &values, metadata);
             let live = context.secret(namespace, &name).await?;
             apply::apply(&context.client, live.as_deref(), &secret).await?;
-            Ok(Ok(version(&source)))
+            Ok(Ok(credentials::version(&repository.spec, &User::Catalog, &source)))
         }
         Credentials::ExternalSecret(from) => {
             let wanted = credentials::external(&repository.spec, &User::Catalog, from, metadata);
@@ -166,18 +166,12 @@ async fn catalogs_credentials(repository: &BackupRepository, context: &Context) 
             let keys = credentials::keys(&repository.spec, &User::Catalog);
             let missing = secret.as_deref().map(|secret| credentials::first_missing(secret, &keys));
             match (secret, missing) {
-                (Some(secret), Some(None)) => Ok(Ok(version(&secret))),
+                (Some(secret), Some(None)) => Ok(Ok(credentials::version(&repository.spec, &User::Catalog, &secret))),
                 (_, Some(Some(missing))) => Ok(Err(missing.to_string())),
                 _ => Ok(Err(live.and_then(|live| live.failure()).unwrap_or_else(|| format!("ExternalSecret {namespace}/{name} is not filled yet")))),
             }
         }
     }
-}
-
-/// Changes when a Secret does, and tells nothing of what is in it.
-pub fn version(secret: &Secret) -> String {
-    let (uid, version) = (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
-    format!("{uid}/{version}")
 }
 
 async fn ensure_token(repository: &BackupRepository, context: &Context) -> Result<(), Error> {

@@ -12,7 +12,7 @@ fn a_label_is_all_it_takes_to_come_back() -> Result<()> {
         space.bound("data").await?;
         let decision = protected.decided("data", "fresh").await?;
         ensure!(decision["proof"] == "neverInitialised", "{decision}");
-        protected.write("data", "echo mine >bookmarks; mkdir deep; echo x >deep/file; chmod 640 deep/file").await?;
+        protected.write("data", "echo mine >bookmarks; mkdir deep; echo x >deep/file").await?;
         protected.back_up("data", "one").await?;
         protected.cleared_up("data").await?;
 
@@ -23,7 +23,7 @@ fn a_label_is_all_it_takes_to_come_back() -> Result<()> {
         ensure!(decision["snapshot"]["files"] == 2, "{decision}");
         space.bound("data").await?;
         ensure!(protected.read("data", "bookmarks").await? == "mine\n");
-        ensure!(protected.write("data", "stat -c %a deep/file").await? == "640\n");
+        ensure!(protected.read("data", "deep/file").await? == "x\n");
 
         // What comes back is the newest.
         protected.write("data", "echo newer >bookmarks").await?;
@@ -133,25 +133,6 @@ fn a_stateful_sets_claim_comes_back_under_it() -> Result<()> {
         protected.decided("data-app-0", "restore").await?;
         space.ready("app-0").await?;
         ensure!(space.shell("app-0", "cat /data/file").await? == written);
-        protected.remove().await
-    })
-}
-
-#[test]
-fn all_kinds_of_files_come_back_where_movers_may_do_everything() -> Result<()> {
-    e2e::test("attributes", async |space| {
-        let elevated = json!({"metadata": {"annotations": {"volsync.backube/privileged-movers": "true"}}});
-        space.patch(&e2e::NAMESPACE, &space.name, elevated).await?;
-        let protected = Protected::new(space).await?;
-        protected.claim("data").await?;
-        space.bound("data").await?;
-        space.fill_tree("data").await?;
-        let before = space.tree("data", ".").await?;
-        protected.back_up("data", "one").await?;
-        protected.delete("data").await?;
-        protected.claim("data").await?;
-        space.bound("data").await?;
-        e2e::same_trees(&before, &space.tree("data", ".").await?)?;
         protected.remove().await
     })
 }

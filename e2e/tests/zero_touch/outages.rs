@@ -1,7 +1,7 @@
 //! What cannot be established is waited for: no claim is ever empty by mistake.
 
 use anyhow::{Result, ensure};
-use e2e::{CLAIM, PASSWORD, Protected, SECRET_KEY};
+use e2e::{CLAIM, PASSWORD, Protected, REPOSITORY, SECRET_KEY};
 use serde_json::json;
 
 /// A claim with one backup, and its data.
@@ -40,10 +40,10 @@ fn a_claim_waits_while_the_password_is_wrong() -> Result<()> {
     e2e::test("password", async |space| {
         let protected = Protected::new(space).await?;
         backed_up(&protected).await?;
-        protected.write_secret("wrong", SECRET_KEY).await?;
+        protected.change_secret("wrong", SECRET_KEY).await?;
         protected.claim("data").await?;
         protected.held("data", "RepositoryAuth").await?;
-        protected.write_secret(PASSWORD, SECRET_KEY).await?;
+        protected.change_secret(PASSWORD, SECRET_KEY).await?;
         comes_back(&protected).await
     })
 }
@@ -53,10 +53,10 @@ fn a_claim_waits_while_the_key_is_wrong() -> Result<()> {
     e2e::test("key", async |space| {
         let protected = Protected::new(space).await?;
         backed_up(&protected).await?;
-        protected.write_secret(PASSWORD, "wrong").await?;
+        protected.change_secret(PASSWORD, "wrong").await?;
         protected.claim("data").await?;
         protected.held("data", "RepositoryAuth").await?;
-        protected.write_secret(PASSWORD, SECRET_KEY).await?;
+        protected.change_secret(PASSWORD, SECRET_KEY).await?;
         comes_back(&protected).await
     })
 }
@@ -93,7 +93,8 @@ fn a_claim_waits_for_its_credentials() -> Result<()> {
         let protected = Protected::with(space, json!({"credentials": {"secretRef": {"name": "not-there-yet"}}}), json!({})).await?;
         protected.claim("data").await?;
         protected.held("data", "WaitingForRepoSecret").await?;
-        protected.change_repository(json!({"credentials": {"secretRef": {"name": format!("repository-{}", space.name)}}})).await?;
+        let right = json!({"spec": {"credentials": {"secretRef": {"name": format!("repository-{}", space.name)}}}});
+        space.patch(&REPOSITORY, &space.name, right).await?;
         space.bound("data").await?;
         protected.decided("data", "fresh").await?;
         protected.remove().await
