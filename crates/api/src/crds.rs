@@ -1,7 +1,7 @@
 //! The definitions of all kinds, as they are installed: the types' own schemas, made what the API server wants.
 //!
 //! What the derived schemas lack or say otherwise is put right here, in one walk: VolSync's kinds have no required
-//! `spec`; nothing may be null; numbers have Kubernetes' formats; quantities a pattern; unions one rule with a message in
+//! `spec`; null counts as not said; numbers have Kubernetes' formats; quantities a pattern; unions one rule with a message in
 //! place of `oneOf`; and the rules of [`crate::validate`] stand at their places.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -132,7 +132,7 @@ fn at<'a>(schema: &'a mut Map<String, Value>, path: &[&str]) -> &'a mut Map<Stri
 
 /// Makes one schema and all below it what the API server wants.
 fn finish(schema: &mut Map<String, Value>) {
-    // Go's API types have no null: a member is given or it is absent.
+    // As in schemas made from Go: a member is given or it is absent, and API servers drop a null.
     schema.remove("nullable");
     finish_number(schema);
     finish_union(schema);

@@ -65,9 +65,9 @@ async fn install(space: &Space) -> Result<()> {
     for file in files("deploy/crds")? {
         let definition: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file)?)?;
         let name = definition["metadata"]["name"].as_str().context("a name")?;
-        let applied =
-            space.api(&DEFINITION).patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(&definition));
-        applied.await.with_context(|| format!("apply {}", file.display()))?;
+        let (definitions, parameters) = (space.api(&DEFINITION), PatchParams::apply("e2e").force());
+        let applied = definitions.patch(name, &parameters, &Patch::Apply(&definition)).await;
+        applied.with_context(|| format!("apply {}", file.display()))?;
         let is = |definition: &Value, type_: &str, status: &str| {
             let conditions = definition["status"]["conditions"].as_array();
             let found = conditions.into_iter().flatten().find(|condition| condition["type"] == type_);
@@ -92,11 +92,12 @@ fn dry_run() -> PostParams {
     PostParams { dry_run: true, field_manager: None }
 }
 
-/// Whether everything that `sent` says is in `stored`; an empty value may have been left out.
+/// Whether everything that `sent` says is in `stored`; null says nothing.
 fn holds(stored: &Value, sent: &Value) -> bool {
     match (stored, sent) {
         (Value::Object(stored), Value::Object(sent)) => {
-            sent.iter().all(|(name, value)| stored.get(name).is_some_and(|found| holds(found, value)))
+            let is_there = |name: &String, value: &Value| stored.get(name).is_some_and(|found| holds(found, value));
+            sent.iter().all(|(name, value)| value.is_null() || is_there(name, value))
         }
         (Value::Array(stored), Value::Array(sent)) => {
             stored.len() == sent.len() && stored.iter().zip(sent).all(|(stored, sent)| holds(stored, sent))

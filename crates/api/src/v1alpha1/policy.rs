@@ -26,6 +26,7 @@ pub const SCHEDULE_PATTERN: &str = r"^(@(annually|yearly|monthly|weekly|daily|ho
 /// A claim takes the first policy that fits it, the largest priority first and names in order where those are equal.
 /// Every default is that of the installation.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::duplicated_attributes, reason = "columns have types in common")]
 #[kube(
     group = "perennial.dev",
     version = "v1alpha1",

@@ -17,6 +17,7 @@ use crate::mover::Layout;
 
 /// Where backups lie, how one gets in, and what is expected to be there.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::duplicated_attributes, reason = "columns have types in common")]
 #[kube(
     group = "perennial.dev",
     version = "v1alpha1",

@@ -95,7 +95,7 @@ fn missing(path: &str, object: &Value, other: &Value, findings: &mut Vec<String>
                 match others.get(name) {
                     Some(other) => missing(&path, member, other, findings),
                     // What is false or empty anyway may go unsaid.
-                    None if [Value::Bool(false), Value::Object(Default::default())].contains(member) => {}
+                    None if [Value::Null, Value::Bool(false), Value::Object(Default::default())].contains(member) => {}
                     None => findings.push(path),
                 }
             }

@@ -105,12 +105,15 @@ fn check_keys(path: &str, schema: &Value, items: &[Value], errors: &mut Vec<Stri
 }
 
 fn check_members(path: &str, schema: &Value, members: &Map<String, Value>, errors: &mut Vec<String>) {
+    // API servers drop a null before they look at anything else.
+    let mut members = members.clone();
+    members.retain(|_, member| !member.is_null());
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !members.contains_key(name) {
             errors.push(format!("{path}.{name}: required"));
         }
     }
-    for (name, member) in members {
+    for (name, member) in &members {
         let path = format!("{path}.{name}");
         let known = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
         match known {
@@ -119,7 +122,7 @@ fn check_members(path: &str, schema: &Value, members: &Map<String, Value>, error
             None => errors.push(format!("{path}: unknown, it would be pruned")),
         }
     }
-    check_union(path, schema, members, errors);
+    check_union(path, schema, &members, errors);
 }
 
 /// The rule that stands in place of `oneOf`.
