@@ -105,6 +105,9 @@ pub const ROLE_BINDING: Kind = Kind::new(ACCESS, "RoleBinding", "rolebindings");
 pub const SECRET_STORE: Kind = Kind::new(EXTERNAL_SECRETS, "SecretStore", "secretstores");
 /// `external-secrets.io/v1` ExternalSecret.
 pub const EXTERNAL_SECRET: Kind = Kind::new(EXTERNAL_SECRETS, "ExternalSecret", "externalsecrets");
+/// `apiextensions.k8s.io/v1` CustomResourceDefinition.
+pub const DEFINITION: Kind =
+    Kind::of_the_cluster(("apiextensions.k8s.io", "v1"), "CustomResourceDefinition", "customresourcedefinitions");
 /// `volsync.backube/v1alpha1` ReplicationSource.
 pub const SOURCE: Kind = Kind::new(VOLSYNC, "ReplicationSource", "replicationsources");
 /// `volsync.backube/v1alpha1` ReplicationDestination.

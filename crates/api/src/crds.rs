@@ -1,7 +1,7 @@
 //! The definitions of all kinds, as they are installed: the types' own schemas, made what the API server wants.
 //!
 //! What the derived schemas lack or say otherwise is put right here, in one walk: VolSync's kinds have no required
-//! `spec`; nothing may be null; numbers have Kubernetes' formats; quantities a pattern; unions one rule with a message in
+//! `spec`; null counts as not said; numbers have Kubernetes' formats; quantities a pattern; unions one rule with a message in
 //! place of `oneOf`; and the rules of [`crate::validate`] stand at their places.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -23,6 +23,12 @@ pub struct Definition {
     pub content: Value,
 }
 
+/// Columns after which a description goes on in the next line, so that the file can be read.
+const DESCRIPTION_COLUMNS_MAX: usize = 100;
+
+/// Sections of VolSync's kinds whose movers are not ours: carried, but not explained, which halves the definitions.
+const FOREIGN_SECTIONS: [&str; 4] = ["rclone", "rsync", "rsyncTLS", "syncthing"];
+
 /// The definitions of all kinds, VolSync's first.
 pub fn all() -> Vec<Definition> {
     vec![
@@ -41,14 +47,28 @@ fn definition(content: Value) -> Definition {
 /// One of VolSync's: nothing is required, not even a spec.
 fn volsyncs(crd: &CustomResourceDefinition) -> Value {
     let mut content = finished(crd);
-    schema_of(&mut content).remove("required");
+    let schema = schema_of(&mut content);
+    schema.remove("required");
+    for section in FOREIGN_SECTIONS {
+        if let Some(section) = at(schema, &["spec"]).get_mut("properties").and_then(|all| all.get_mut(section)) {
+            section.as_object_mut().into_iter().flat_map(children).for_each(|field| remove(field, "description"));
+        }
+    }
     content
+}
+
+/// Removes a keyword from a schema and all below it.
+fn remove(schema: &mut Map<String, Value>, keyword: &str) {
+    schema.remove(keyword);
+    children(schema).for_each(|child| remove(child, keyword));
 }
 
 /// One of ours, with its rules.
 fn ours(crd: &CustomResourceDefinition, rules: Vec<Placed>) -> Value {
     let mut content = finished(crd);
     let schema = schema_of(&mut content);
+    // In a status absent is not zero: nobody has looked yet.
+    remove(at(schema, &["status"]), "default");
     for Placed { place, rule } in rules {
         let path: Vec<&str> = place.split('.').collect();
         add_rule(at(schema, &path), rule);
@@ -59,6 +79,7 @@ fn ours(crd: &CustomResourceDefinition, rules: Vec<Placed>) -> Value {
 fn finished(crd: &CustomResourceDefinition) -> Value {
     let mut content = serde_json::to_value(crd).expect("a definition is JSON");
     let schema = schema_of(&mut content);
+    schema.remove("title");
     finish(schema);
     content
 }
@@ -111,10 +132,11 @@ fn at<'a>(schema: &'a mut Map<String, Value>, path: &[&str]) -> &'a mut Map<Stri
 
 /// Makes one schema and all below it what the API server wants.
 fn finish(schema: &mut Map<String, Value>) {
-    // Go's API types have no null: a member is given or it is absent.
+    // As in schemas made from Go: a member is given or it is absent, and API servers drop a null.
     schema.remove("nullable");
     finish_number(schema);
     finish_union(schema);
+    finish_description(schema);
     if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
         finish_quantity(schema);
     }
@@ -132,8 +154,15 @@ fn children(schema: &mut Map<String, Value>) -> impl Iterator<Item = &mut Map<St
     })
 }
 
-/// Kubernetes knows signed integers of 32 and 64 bits only.
+/// Kubernetes knows signed integers of 32 and 64 bits only, and bounds of integers are integers.
 fn finish_number(schema: &mut Map<String, Value>) {
+    for name in ["minimum", "maximum"] {
+        if let Some(bound) = schema.get_mut(name).filter(|bound| bound.is_f64()) {
+            // Far below where whole numbers end in a double.
+            let whole = bound.as_f64().map(|bound| bound as i64);
+            *bound = json!(whole);
+        }
+    }
     let (format, max) = match schema.get("format").and_then(Value::as_str) {
         Some("uint8") => ("int32", Some(json!(u8::MAX))),
         Some("uint32") => ("int64", Some(json!(u32::MAX))),
@@ -158,6 +187,27 @@ fn finish_union(schema: &mut Map<String, Value>) {
 
 fn required_member(variant: &Value) -> Option<String> {
     variant.pointer("/required/0")?.as_str().map(str::to_owned)
+}
+
+/// Lines broken where the column says and not where they are in the source; paragraphs stay.
+fn finish_description(schema: &mut Map<String, Value>) {
+    let Some(Value::String(text)) = schema.get_mut("description") else { return };
+    let paragraphs: Vec<String> = text.split("\n\n").map(wrapped).collect();
+    *text = paragraphs.join("\n\n");
+}
+
+fn wrapped(paragraph: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in paragraph.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= DESCRIPTION_COLUMNS_MAX => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 fn finish_quantity(schema: &mut Map<String, Value>) {

@@ -111,7 +111,8 @@ impl JsonSchema for Span {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1, "pattern": SPAN_PATTERN })
+        // The longest bounds what a rule about it may cost the API server.
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": 18, "pattern": SPAN_PATTERN })
     }
 }
 
@@ -140,7 +141,7 @@ mod tests {
         check("90s", Some((90, "1m30s")));
         check("0s", Some((0, "0s")));
         check("1h0m1s", Some((3601, "1h1s")));
-        check("99999h99999m99999s", Some((366_096_333, "101693h25m33s")));
+        check("99999h99999m99999s", Some((366_096_339, "101693h25m39s")));
     }
 
     #[test]

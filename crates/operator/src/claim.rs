@@ -179,7 +179,7 @@ async fn ensure_credentials(
             let version = credentials::version(spec, &user, &source);
             if done != Some(version.as_str()) || needs_look {
                 let secret = credentials::secret(spec, &user, &values, material.metadata(name.clone()));
-                let live = context.secret(namespace, &name).await?;
+                let live = context.secret_now(namespace, &name).await?;
                 apply::apply(&context.client, live.as_deref(), &secret).await?;
             }
             Ok(Ok(version))

@@ -124,6 +124,16 @@ impl Context {
         {
             return Ok(Some(secret));
         }
+        self.secret_now(namespace, name).await
+    }
+
+    /// A Secret by its name, as it is.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn secret_now(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, Error> {
+        let place = format!("{namespace}/{name}");
+        let now = self.now();
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let found = secrets.get_opt(name).await.map_err(Error::kubernetes(format!("get Secret {place}")))?;
         let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -152,7 +152,7 @@ async fn catalogs_credentials(repository: &BackupRepository, context: &Context) 
                 Err(missing) => return Ok(Err(missing.to_string())),
             };
             let secret = credentials::secret(&repository.spec, &User::Catalog, &values, metadata);
-            let live = context.secret(namespace, &name).await?;
+            let live = context.secret_now(namespace, &name).await?;
             apply::apply(&context.client, live.as_deref(), &secret).await?;
             Ok(Ok(credentials::version(&repository.spec, &User::Catalog, &source)))
         }

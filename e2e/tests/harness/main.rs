@@ -3,6 +3,7 @@
 mod admission;
 mod driver;
 mod external_secrets;
+mod kinds;
 mod knobs;
 mod pods;
 mod populator;

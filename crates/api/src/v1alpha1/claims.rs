@@ -15,7 +15,7 @@ use crate::schedule::{LABEL, Schedule};
 pub const EXEMPT_REASON: &str = "perennial.dev/backup-exempt-reason";
 
 /// Which claims a policy is for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Claims {
     /// The label by which a claim asks for backups.
@@ -32,18 +32,6 @@ pub struct Claims {
     pub excluded_namespaces: Vec<String>,
     /// How a claim says that it is not to be backed up.
     pub exempt: Exempt,
-}
-
-impl Default for Claims {
-    fn default() -> Self {
-        Self {
-            label: Label::default(),
-            unlabelled: None,
-            namespaces: None,
-            excluded_namespaces: Vec::new(),
-            exempt: Exempt::default(),
-        }
-    }
 }
 
 impl Claims {

@@ -27,7 +27,7 @@ pub struct SecretRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// Names of its keys, where they are not those of the format; see [`KeyNames::of_format`].
+    /// Names of its keys, where they are not those of the format.
     #[serde(default, skip_serializing_if = "SecretKeys::is_unset")]
     pub keys: SecretKeys,
 }

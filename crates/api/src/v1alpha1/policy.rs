@@ -26,6 +26,7 @@ pub const SCHEDULE_PATTERN: &str = r"^(@(annually|yearly|monthly|weekly|daily|ho
 /// A claim takes the first policy that fits it, the largest priority first and names in order where those are equal.
 /// Every default is that of the installation.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::duplicated_attributes, reason = "columns have types in common")]
 #[kube(
     group = "perennial.dev",
     version = "v1alpha1",
@@ -277,4 +278,41 @@ pub struct ClaimCounts {
     pub exempt: u64,
     /// Those that a person must look at: a label that names no schedule, an exemption without a reason.
     pub needs_review: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1alpha1::claims::EXEMPT_REASON;
+
+    #[test]
+    fn the_default_is_the_contract_of_the_label() {
+        let spec = BackupPolicySpec::default();
+        assert_eq!(spec.claims.label.key, "backup");
+        let cadences: Vec<_> =
+            spec.claims.label.values.iter().map(|c| (c.value.as_str(), c.schedule.as_str())).collect();
+        assert_eq!(cadences, [("hourly", "0 * * * *"), ("daily", "0 2 * * *")]);
+        assert!(spec.claims.label.values.iter().all(|cadence| {
+            let kept = cadence.retain;
+            [kept.hourly, kept.daily, kept.weekly, kept.monthly] == [Some(24), Some(7), Some(4), Some(2)]
+        }));
+        for namespace in ["kube-system", "volsync-system", "kyverno"] {
+            assert!(!spec.claims.includes(namespace, &BTreeMap::new()), "{namespace}");
+        }
+        assert!(spec.claims.includes("media", &BTreeMap::new()));
+        assert_eq!((spec.mover.uid, spec.mover.gid, spec.mover.fs_group), (568, 568, 568));
+        assert_eq!((spec.cache.capacity.0.as_str(), spec.copy_method), ("2Gi", CopyMethod::Snapshot));
+        assert_eq!((spec.compression.as_str(), spec.parallelism), ("zstd-fastest", 2));
+        assert_eq!(spec.claims.exempt.reason_annotations[0], EXEMPT_REASON);
+        let seeds = BackupPolicySpec::seeds();
+        let classes = (seeds.storage_class_name.as_deref(), seeds.volume_snapshot_class_name.as_deref());
+        assert_eq!(classes, (Some("longhorn"), Some("longhorn-snapclass")));
+    }
+
+    #[test]
+    fn saying_nothing_is_the_default() {
+        let spec: BackupPolicySpec = serde_json::from_str("{}").unwrap();
+        assert_eq!(spec, BackupPolicySpec::default());
+        assert_eq!(Thresholds::from(spec.guard), Thresholds::default());
+    }
 }

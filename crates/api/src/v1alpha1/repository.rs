@@ -17,6 +17,7 @@ use crate::mover::Layout;
 
 /// Where backups lie, how one gets in, and what is expected to be there.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::duplicated_attributes, reason = "columns have types in common")]
 #[kube(
     group = "perennial.dev",
     version = "v1alpha1",
@@ -254,5 +255,55 @@ impl BackupRepositorySpec {
     pub fn declared_new(&self, status: Option<&BackupRepositoryStatus>) -> Option<&str> {
         let used = status.and_then(|status| status.declared_new.as_deref());
         self.declared_new.as_deref().filter(|tag| Some(*tag) != used)
+    }
+
+    /// The tag of `massFresh.confirmed` that still counts, given what was already used.
+    pub fn mass_fresh_confirmed(&self, status: Option<&BackupRepositoryStatus>) -> Option<&str> {
+        let used = status.and_then(|status| status.mass_fresh_confirmed.as_deref());
+        self.mass_fresh.confirmed.as_deref().filter(|tag| Some(*tag) != used)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn spec(more: Value) -> BackupRepositorySpec {
+        let mut spec = json!({
+            "format": "kopia",
+            "store": {"s3": {"endpoint": "s3.example.com", "bucket": "backups"}},
+            "credentials": {"secretRef": {"name": "s3"}},
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_said() {
+        let spec = spec(json!({}));
+        assert_eq!((spec.layout, spec.create), (Layout::PerClaim, Creation::IfEmpty));
+        assert_eq!((spec.maintenance.enabled, spec.maintenance.schedule.as_str()), (true, "37 */6 * * *"));
+        assert_eq!(spec.maintenance_owner(), "maintenance@perennial");
+        assert_eq!(u64::from(spec.mass_fresh.threshold), MASS_FRESH_THRESHOLD);
+        assert!(spec.allows("anywhere", &BTreeMap::new()));
+        assert_eq!(spec.location(), "s3://backups");
+    }
+
+    #[test]
+    fn upkeep_has_one_stable_owner() {
+        assert_eq!(spec(json!({"clusterName": "home"})).maintenance_owner(), "maintenance@home");
+        let given = spec(json!({"clusterName": "home", "maintenance": {"owner": "maintenance@volsync"}}));
+        assert_eq!(given.maintenance_owner(), "maintenance@volsync");
+    }
+
+    #[test]
+    fn a_persons_word_counts_once_for_each_tag() {
+        let spec = spec(json!({"declaredNew": "2026-10-02"}));
+        let used = |tag: &str| BackupRepositoryStatus { declared_new: Some(tag.to_owned()), ..Default::default() };
+        assert_eq!(spec.declared_new(None), Some("2026-10-02"));
+        assert_eq!(spec.declared_new(Some(&used("2026-10-01"))), Some("2026-10-02"));
+        assert_eq!(spec.declared_new(Some(&used("2026-10-02"))), None);
+        assert_eq!(spec.mass_fresh_confirmed(None), None);
     }
 }

@@ -17,7 +17,7 @@ pub const RULES: &[Rule<BackupRepositorySpec>] = &[
     },
     Rule {
         places: &["spec.store.s3"],
-        cel: "!self.insecure || !self.endpoint.startsWith('https://')",
+        cel: "!has(self.insecure) || !self.insecure || !self.endpoint.startsWith('https://')",
         message: "insecure contradicts an endpoint that begins with https://: leave one of them out",
         is_kept: insecure_fits_the_endpoint,
     },

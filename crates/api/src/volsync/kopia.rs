@@ -4,8 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::options::{CacheOptions, CustomCa, DestinationVolumeOptions, MoverConfig, VolumeOptions};
+use super::options::{CacheOptions, CustomCa, DestinationVolumeOptions, MoverConfig, VolumeOptions, kept};
 use super::trigger::Moment;
+use crate::retain::Retain;
 
 /// What a username or hostname may be.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9][a-zA-Z0-9._-]*[a-zA-Z0-9]$|^[a-zA-Z0-9]$";
@@ -144,6 +145,21 @@ pub struct KopiaRetain {
     pub latest: Option<i32>,
 }
 
+impl From<&KopiaRetain> for Retain {
+    fn from(retain: &KopiaRetain) -> Self {
+        Self {
+            hourly: retain.hourly.map(kept),
+            daily: retain.daily.map(kept),
+            weekly: retain.weekly.map(kept),
+            monthly: retain.monthly.map(kept),
+            yearly: retain.yearly.map(kept),
+            within: None,
+            last: None,
+            latest: retain.latest.map(kept),
+        }
+    }
+}
+
 /// Where Kopia's cache lies and how large its parts may be.
 ///
 /// A storage class or access modes make it a claim; without them it lives and dies with the pod.
@@ -275,4 +291,17 @@ pub struct AvailableIdentity {
     /// When the newest was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_snapshot: Option<Time>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_number_removes_nothing() {
+        let retain =
+            Retain::from(&KopiaRetain { daily: Some(-1), weekly: Some(4), latest: Some(0), ..Default::default() });
+        let expected = Retain { daily: Some(u32::MAX), weekly: Some(4), latest: Some(0), ..Retain::default() };
+        assert_eq!(retain, expected);
+    }
 }

@@ -85,3 +85,39 @@ fn choose<'a, Restic, Kopia>(
         (None, None, None, None) => Method::Missing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(source: &str, expected: &str) {
+        let spec: ReplicationSourceSpec = serde_json::from_str(source).unwrap();
+        let found = match spec.method() {
+            Method::Restic(_) => "restic".to_owned(),
+            Method::Kopia(_) => "kopia".to_owned(),
+            Method::Foreign(name) => format!("foreign {name}"),
+            Method::External(_) => "external".to_owned(),
+            Method::Missing => "missing".to_owned(),
+            Method::Several(sections) => sections.names().collect::<Vec<_>>().join(" and "),
+        };
+        assert_eq!(found, expected, "{source}");
+    }
+
+    #[test]
+    fn one_section_says_which_mover() {
+        check(r#"{"restic":{}}"#, "restic");
+        check(r#"{"kopia":{}}"#, "kopia");
+        check(r#"{"rsyncTLS":{}}"#, "foreign rsyncTLS");
+        check(r#"{"external":{}}"#, "external");
+        check("{}", "missing");
+        check(r#"{"kopia":{},"restic":{}}"#, "restic and kopia");
+        check(r#"{"kopia":{},"external":{}}"#, "kopia and external");
+    }
+
+    #[test]
+    fn a_destination_is_asked_alike() {
+        let spec: ReplicationDestinationSpec = serde_json::from_str(r#"{"kopia":{"previous":1}}"#).unwrap();
+        assert!(matches!(spec.method(), Method::Kopia(kopia) if kopia.previous == Some(1)));
+    }
+}

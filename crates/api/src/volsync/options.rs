@@ -167,3 +167,9 @@ pub struct CacheOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_access_modes: Option<Vec<String>>,
 }
+
+/// A number of snapshots as retention counts them. A negative one keeps all: that is what it means to restic, and the
+/// only reading of it that removes nothing.
+pub(super) fn kept(count: i32) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -4,8 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::options::{CacheOptions, CustomCa, DestinationVolumeOptions, MoverConfig, VolumeOptions};
+use super::options::{CacheOptions, CustomCa, DestinationVolumeOptions, MoverConfig, VolumeOptions, kept};
 use super::trigger::Moment;
+use crate::retain::Retain;
 
 /// Back up with restic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -107,6 +108,21 @@ pub struct ResticRetain {
     /// The newest so many, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
+}
+
+impl From<&ResticRetain> for Retain {
+    fn from(retain: &ResticRetain) -> Self {
+        Self {
+            hourly: retain.hourly.map(kept),
+            daily: retain.daily.map(kept),
+            weekly: retain.weekly.map(kept),
+            monthly: retain.monthly.map(kept),
+            yearly: retain.yearly.map(kept),
+            within: retain.within.clone(),
+            last: retain.last.clone(),
+            latest: None,
+        }
+    }
 }
 
 /// What the restic mover keeps between synchronizations.

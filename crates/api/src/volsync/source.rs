@@ -12,6 +12,7 @@ use super::trigger::Trigger;
 
 /// What a ReplicationSource asks for.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::duplicated_attributes, reason = "columns have types in common")]
 #[kube(
     group = "volsync.backube",
     version = "v1alpha1",

@@ -67,3 +67,32 @@ impl Moment {
         self.0.parse().map_err(|source| MomentError { text: self.0.clone(), source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(trigger: &str, expected: When<'_>) {
+        let trigger: Trigger = serde_json::from_str(trigger).unwrap();
+        assert_eq!(When::of(Some(&trigger)), expected);
+    }
+
+    #[test]
+    fn a_tag_outweighs_a_schedule_and_empty_text_is_nothing() {
+        check(r#"{"manual":"once","schedule":"@daily"}"#, When::Manual("once"));
+        check(r#"{"manual":"","schedule":"@daily"}"#, When::Schedule("@daily"));
+        check(r#"{"schedule":""}"#, When::Always);
+        check("{}", When::Always);
+        assert_eq!(When::of(None), When::Always);
+    }
+
+    #[test]
+    fn a_moment_is_read_when_it_is_needed() {
+        let moment = |text: &str| Moment(text.to_owned()).timestamp();
+        assert_eq!(moment("2025-01-15T10:30:00+01:00").unwrap().to_string(), "2025-01-15T09:30:00Z");
+        // Both pass the API server as a date-time.
+        let error = moment("2025-01-15 10:30:00").unwrap_err().to_string();
+        assert_eq!(error, r#""2025-01-15 10:30:00" is no moment: write it as in 2025-01-15T10:30:00Z"#);
+    }
+}
