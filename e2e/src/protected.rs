@@ -108,13 +108,18 @@ impl<'a> Protected<'a> {
             let status = &found["status"];
             let is_new = found["spec"]["template"]["metadata"]["annotations"] != *before;
             let is_seen = status["observedGeneration"] == found["metadata"]["generation"];
-            Ok(is_new && is_seen && status["updatedReplicas"] == 1 && status["replicas"] == 1 && status["readyReplicas"] == 1)
+            Ok(is_new
+                && is_seen
+                && status["updatedReplicas"] == 1
+                && status["replicas"] == 1
+                && status["readyReplicas"] == 1)
         };
         self.system.until(&DEPLOYMENT, &self.catalog_name(), "follows", follows).await?;
         self.space
             .retry("the old catalog is gone", async || {
                 let pods = self.system.list(&POD).await?;
-                let own = |pod: &&Value| pod["metadata"]["labels"]["perennial.dev/repository"] == self.space.name.as_str();
+                let own =
+                    |pod: &&Value| pod["metadata"]["labels"]["perennial.dev/repository"] == self.space.name.as_str();
                 let count = pods.iter().filter(own).count();
                 ensure!(count == 1, "{count} pods");
                 Ok(())
@@ -266,7 +271,8 @@ pub async fn scale_operator(cluster: &Cluster, replicas: u32) -> Result<()> {
             bail!("the operator is not installed");
         }
         let status = &found["status"];
-        Ok(status["readyReplicas"].as_u64().unwrap_or(0) == u64::from(replicas) && status["replicas"].as_u64().unwrap_or(0) == u64::from(replicas))
+        Ok(status["readyReplicas"].as_u64().unwrap_or(0) == u64::from(replicas)
+            && status["replicas"].as_u64().unwrap_or(0) == u64::from(replicas))
     };
     system.until(&DEPLOYMENT, "perennial", "has as many pods as it should", scaled).await?;
     if replicas > 0 {
@@ -275,8 +281,10 @@ pub async fn scale_operator(cluster: &Cluster, replicas: u32) -> Result<()> {
     system
         .retry("no operator runs", async || {
             let pods = system.list(&POD).await?;
-            let left: Vec<Value> =
-                pods.into_iter().filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == "operator").collect();
+            let left: Vec<Value> = pods
+                .into_iter()
+                .filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == "operator")
+                .collect();
             ensure!(left.is_empty(), "{}", names(&left));
             Ok(())
         })

@@ -121,8 +121,13 @@ impl Cron {
             return None;
         }
         let hours = (0..24).filter(|hour| self.hours.has(*hour));
-        let times = hours.flat_map(|hour| (0..60).filter(|minute| self.minutes.has(*minute)).map(move |minute| (hour, minute)));
-        times.flat_map(|(hour, minute)| instants(date, hour, minute, zone)).flatten().filter(|found| *found > after).min()
+        let times =
+            hours.flat_map(|hour| (0..60).filter(|minute| self.minutes.has(*minute)).map(move |minute| (hour, minute)));
+        times
+            .flat_map(|(hour, minute)| instants(date, hour, minute, zone))
+            .flatten()
+            .filter(|found| *found > after)
+            .min()
     }
 
     fn is_day(&self, date: Date) -> bool {

@@ -150,7 +150,10 @@ mod tests {
             uid: "u-1".to_owned(),
             time: "2026-11-22T06:00:00Z".parse().unwrap(),
         };
-        assert_eq!(recorded.to_json(), format!(r#"{{{json},"repositoryId":"abc","uid":"u-1","time":"2026-11-22T06:00:00Z"}}"#));
+        assert_eq!(
+            recorded.to_json(),
+            format!(r#"{{{json},"repositoryId":"abc","uid":"u-1","time":"2026-11-22T06:00:00Z"}}"#)
+        );
         assert_eq!(Recorded::read(Some(&recorded.to_json()), "u-1"), Some(recorded.clone()));
         assert_eq!(Recorded::read(Some(&recorded.to_json()), "u-2"), None);
     }

@@ -100,8 +100,12 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
     let (sources_to, sources) = mpsc::channel(QUEUE_LENGTH);
     let (destinations_to, destinations) = mpsc::channel(QUEUE_LENGTH);
     let (repositories_to, repositories) = mpsc::channel(QUEUE_LENGTH);
-    let to =
-        Senders { claims: claims_to, sources: sources_to, destinations: destinations_to, repositories: repositories_to };
+    let to = Senders {
+        claims: claims_to,
+        sources: sources_to,
+        destinations: destinations_to,
+        repositories: repositories_to,
+    };
 
     let (claims_in, policies_in) = (Writer::default(), Writer::default());
     let (namespaces_in, classes_in, sources_in) = (Writer::default(), Writer::default(), Writer::default());

@@ -67,7 +67,10 @@ impl Catalogs {
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| chain(&error))?;
         if !status.is_success() {
-            return Err(format!("it says {status}: {}", String::from_utf8_lossy(&body).chars().take(200).collect::<String>()));
+            return Err(format!(
+                "it says {status}: {}",
+                String::from_utf8_lossy(&body).chars().take(200).collect::<String>()
+            ));
         }
         serde_json::from_slice(&body).map_err(|error| format!("it says what makes no sense: {error}"))
     }
@@ -137,8 +140,13 @@ mod tests {
             restore_as_of: Some("2026-11-22T06:00:00Z".parse().unwrap()),
             ..Claim::default()
         };
-        let question =
-            Question { catalog: "http://catalog:8080", token: "t", claim: &claim, identity: &identity, expected: &expected };
+        let question = Question {
+            catalog: "http://catalog:8080",
+            token: "t",
+            claim: &claim,
+            identity: &identity,
+            expected: &expected,
+        };
         assert_eq!(
             url(&question).unwrap().as_str(),
             "http://catalog:8080/facts/media/photos?username=photos&hostname=media&path=%2Fdata&pinned=abc\

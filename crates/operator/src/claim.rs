@@ -63,7 +63,13 @@ pub async fn reconcile(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>)
             }
             Ok(Action::await_change())
         }
-        Judgement::Ignored(_) | Judgement::Exempt { .. } => {
+        Judgement::Ignored(why) => {
+            tracing::debug!(claim = apply::describe(&*claim), why = why.as_str(), "ignored");
+            end_backups(&claim, &context).await?;
+            Ok(Action::await_change())
+        }
+        Judgement::Exempt { reason } => {
+            tracing::debug!(claim = apply::describe(&*claim), reason, "exempt");
             end_backups(&claim, &context).await?;
             Ok(Action::await_change())
         }
@@ -89,8 +95,9 @@ async fn protected(claim: &PersistentVolumeClaim, protection: Protection, contex
     let plan = plan(claim, &observed, context.now());
     let pause = carry_out(&material, &observed, &plan, context).await?;
     report(&material, &observed, &plan, context).await?;
-    let is_held = plan.record.as_ref().or(observed.recorded.as_ref()).is_some_and(|recorded| recorded.verdict.is_hold());
-    if observed.is_bound() && !is_held {
+    let is_held =
+        plan.record.as_ref().or(observed.recorded.as_ref()).is_some_and(|recorded| recorded.verdict.is_hold());
+    if observed.is_bound && !is_held {
         context.succeeded(claim);
     }
     let has_failed = plan.step == Step::Discard || is_held && observed.answer.is_some();
@@ -110,7 +117,8 @@ fn repository_of(
 ) -> Result<Arc<BackupRepository>, String> {
     let (policy, name) = (protection.policy.name_any(), &protection.policy.spec.repository);
     let repository = context.caches.repositories.get(&key(name, None));
-    let repository = repository.ok_or_else(|| format!("policy {policy} names BackupRepository {name}, which does not exist"))?;
+    let repository =
+        repository.ok_or_else(|| format!("policy {policy} names BackupRepository {name}, which does not exist"))?;
     let namespace = claim.namespace().unwrap_or_default();
     let labels = namespace_of(claim, context).map(|namespace| namespace.labels().clone()).unwrap_or_default();
     if !repository.spec.allows(&namespace, &labels) {
@@ -185,7 +193,11 @@ async fn ensure_credentials(
             Ok(Ok(version))
         }
         Credentials::ExternalSecret(from) => {
-            let version = format!("external/{}/{}", material.repository.name_any(), material.repository.meta().generation.unwrap_or_default());
+            let version = format!(
+                "external/{}/{}",
+                material.repository.name_any(),
+                material.repository.meta().generation.unwrap_or_default()
+            );
             if done == Some(version.as_str()) && !needs_look {
                 return Ok(Ok(version));
             }
@@ -207,7 +219,12 @@ async fn ensure_credentials(
 }
 
 /// Says that a claim which waits for us has to wait, before anything could be looked at.
-async fn hold(claim: &PersistentVolumeClaim, reason: HoldReason, detail: String, context: &Context) -> Result<(), Error> {
+async fn hold(
+    claim: &PersistentVolumeClaim,
+    reason: HoldReason,
+    detail: String,
+    context: &Context,
+) -> Result<(), Error> {
     let uid = claim.uid().unwrap_or_default();
     let before = Recorded::read(claim.annotations().get(DECISION).map(String::as_str), &uid);
     // What is decided stays decided: credentials may be rewritten while a restore runs.
@@ -219,7 +236,9 @@ async fn hold(claim: &PersistentVolumeClaim, reason: HoldReason, detail: String,
     if before.is_some_and(|before| before.says_the_same_as(&recorded)) {
         return Ok(());
     }
-    let news = News { reason: Reason::BackupStateUnknown, text: recorded.verdict.to_string() };
+    let is_label = reason == HoldReason::InvalidLabelOrAnnotation;
+    let reason = if is_label { Reason::InvalidLabelOrAnnotation } else { Reason::BackupStateUnknown };
+    let news = News { reason, text: recorded.verdict.to_string() };
     record(claim, &recorded, context).await?;
     tell(claim, &news, context).await;
     Ok(())
@@ -306,9 +325,10 @@ async fn hand_over(
 ) -> Result<(), Error> {
     let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.clone());
     let policy = volume.annotations().get(RECLAIM_POLICY).cloned().or(policy).unwrap_or_else(|| "Delete".to_owned());
-    let recorded = observed.recorded.as_ref().ok_or_else(|| Error::Object {
-        what: format!("claim {} has no decision", claim.name_any()),
-    })?;
+    let recorded = observed
+        .recorded
+        .as_ref()
+        .ok_or_else(|| Error::Object { what: format!("claim {} has no decision", claim.name_any()) })?;
     let from = match &recorded.verdict {
         Verdict::Restore { snapshot } => snapshot.id.to_string(),
         Verdict::Fresh { .. } | Verdict::Kept { .. } | Verdict::Hold { .. } => "nothing".to_owned(),
@@ -366,7 +386,12 @@ async fn clear_up(observed: &Observed, volume: Option<&PersistentVolume>, contex
 }
 
 /// The source is there when the gate is open, and follows its policy from then on.
-async fn ensure_source(material: &Material<'_>, observed: &Observed, gate: Gate, context: &Context) -> Result<(), Error> {
+async fn ensure_source(
+    material: &Material<'_>,
+    observed: &Observed,
+    gate: Gate,
+    context: &Context,
+) -> Result<(), Error> {
     let live = observed.source.as_deref();
     if live.is_some_and(|live| !is_ours(live)) {
         return Ok(());
@@ -393,7 +418,11 @@ async fn end_backups(claim: &PersistentVolumeClaim, context: &Context) -> Result
     };
     if let Some(source) = source.filter(|source| is_of_claim(source)) {
         apply::delete(&context.client, &*source).await?;
-        tracing::info!(namespace = names.namespace(), claim = names.pvc(), "backups end: the claim does not ask for them any more");
+        tracing::info!(
+            namespace = names.namespace(),
+            claim = names.pvc(),
+            "backups end: the claim does not ask for them any more"
+        );
     }
     context.metrics.forget(&names);
     Ok(())
@@ -424,7 +453,15 @@ async fn report(material: &Material<'_>, observed: &Observed, plan: &Plan, conte
     let name = material.key.backup_name();
     let destination = context.caches.destinations.get(&key(&name, Some(material.key.namespace().to_owned())));
     let Some(destination) = destination.filter(|destination| is_ours(&**destination)) else { return Ok(()) };
-    crate::destination::report_population(&destination, recorded, observed.is_bound(), obstacle.as_deref(), RESTORE_ONCE, context).await
+    crate::destination::report_population(
+        &destination,
+        recorded,
+        observed.is_bound,
+        obstacle.as_deref(),
+        RESTORE_ONCE,
+        context,
+    )
+    .await
 }
 
 async fn tell(claim: &PersistentVolumeClaim, news: &News, context: &Context) {

@@ -122,10 +122,9 @@ pub fn directory(store: &Store) -> Option<Directory> {
 pub fn values(repository: &BackupRepositorySpec, names: &KeyNames<'_>, secret: &Secret) -> Result<Values, MissingKey> {
     let value = |key: &str| {
         let found = secret.data.as_ref().and_then(|data| data.get(key)).filter(|value| !value.0.is_empty());
-        found.map(|value| value.0.clone()).ok_or_else(|| MissingKey {
-            secret: secret.metadata.name.clone().unwrap_or_default(),
-            key: key.to_owned(),
-        })
+        found
+            .map(|value| value.0.clone())
+            .ok_or_else(|| MissingKey { secret: secret.metadata.name.clone().unwrap_or_default(), key: key.to_owned() })
     };
     let keys = match &repository.store {
         Store::S3(_) => Some((value(names.access_key)?, value(names.secret_key)?)),
@@ -151,7 +150,12 @@ pub fn secret(repository: &BackupRepositorySpec, user: &User<'_>, values: &Value
 ///
 /// What is no secret stands in the template, merged with what is fetched: a template that replaces it loses the
 /// credentials. Nothing of ours stands in double braces.
-pub fn external(repository: &BackupRepositorySpec, user: &User<'_>, from: &Source, metadata: ObjectMeta) -> ExternalSecret {
+pub fn external(
+    repository: &BackupRepositorySpec,
+    user: &User<'_>,
+    from: &Source,
+    metadata: ObjectMeta,
+) -> ExternalSecret {
     let name = metadata.name.clone().unwrap_or_default();
     let template = json!({"engineVersion": "v2", "mergePolicy": "Merge", "data": place(repository, user)});
     let mut members = json!({
@@ -198,7 +202,8 @@ pub fn keys(repository: &BackupRepositorySpec, user: &User<'_>) -> Vec<String> {
 
 /// The first key that the Secret lacks or has nothing in.
 pub fn first_missing(secret: &Secret, keys: &[String]) -> Option<MissingKey> {
-    let has = |key: &String| secret.data.as_ref().and_then(|data| data.get(key)).is_some_and(|value| !value.0.is_empty());
+    let has =
+        |key: &String| secret.data.as_ref().and_then(|data| data.get(key)).is_some_and(|value| !value.0.is_empty());
     // A prefix may be nothing: the repository is the whole bucket.
     let missing = keys.iter().find(|key| key.as_str() != "KOPIA_S3_PREFIX" && !has(key))?;
     Some(MissingKey { secret: secret.metadata.name.clone().unwrap_or_default(), key: missing.clone() })

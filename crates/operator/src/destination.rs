@@ -112,7 +112,8 @@ async fn write(
     let (namespace, name) = (destination.namespace().unwrap_or_default(), destination.name_any());
     let destinations: Api<ReplicationDestination> = Api::namespaced(context.client.clone(), &namespace);
     let what = format!("report on ReplicationDestination {namespace}/{name}");
-    let change = json!({"metadata": {"uid": destination.uid()}, "status": apply::difference(&json!(before), json!(after))});
+    let change =
+        json!({"metadata": {"uid": destination.uid()}, "status": apply::difference(&json!(before), json!(after))});
     apply::merge_status(&destinations, &name, &change, &what).await?;
     Ok(())
 }

@@ -9,9 +9,9 @@ use api::naming::label_value;
 use api::volsync::options::MoverVolume;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, EmptyDirVolumeSource, EnvVar, NFSVolumeSource, PersistentVolumeClaimVolumeSource,
-    Pod, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-    SecurityContext, Toleration, Volume, VolumeMount,
+    Affinity, Capabilities, Container, EmptyDirVolumeSource, EnvVar, NFSVolumeSource,
+    PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -238,14 +238,18 @@ fn mount(name: &str, path: &str, read_only: bool, volume: Volume) -> (Volume, Vo
 }
 
 fn claim(name: &str, read_only: bool) -> Volume {
-    let source = PersistentVolumeClaimVolumeSource { claim_name: name.to_owned(), read_only: read_only.then_some(true) };
+    let source =
+        PersistentVolumeClaimVolumeSource { claim_name: name.to_owned(), read_only: read_only.then_some(true) };
     Volume { persistent_volume_claim: Some(source), ..Volume::default() }
 }
 
 fn secret(name: &str) -> Volume {
     // Readable for the mover's group, whoever it runs as.
-    let source =
-        SecretVolumeSource { secret_name: Some(name.to_owned()), default_mode: Some(0o444), ..SecretVolumeSource::default() };
+    let source = SecretVolumeSource {
+        secret_name: Some(name.to_owned()),
+        default_mode: Some(0o444),
+        ..SecretVolumeSource::default()
+    };
     Volume { secret: Some(source), ..Volume::default() }
 }
 
@@ -291,15 +295,13 @@ fn pod_security(identity: &Identity) -> PodSecurityContext {
             seccomp_profile: seccomp,
             ..PodSecurityContext::default()
         },
-        Identity::Given(context) => PodSecurityContext {
-            seccomp_profile: context.seccomp_profile.clone().or(seccomp),
-            ..(**context).clone()
-        },
+        Identity::Given(context) => {
+            PodSecurityContext { seccomp_profile: context.seccomp_profile.clone().or(seccomp), ..(**context).clone() }
+        }
         // Groups as somebody said; the user is the container's.
-        Identity::Elevated(context) => PodSecurityContext {
-            seccomp_profile: seccomp,
-            ..context.as_deref().cloned().unwrap_or_default()
-        },
+        Identity::Elevated(context) => {
+            PodSecurityContext { seccomp_profile: seccomp, ..context.as_deref().cloned().unwrap_or_default() }
+        }
     }
 }
 
@@ -339,7 +341,9 @@ pub fn progress(job: &Job, caches: &Caches) -> Progress {
         return Progress::Running;
     }
     let uid = job.uid();
-    let is_of_job = |pod: &Pod| pod.namespace() == job.namespace() && pod.owner_references().iter().any(|o| Some(&o.uid) == uid.as_ref());
+    let is_of_job = |pod: &Pod| {
+        pod.namespace() == job.namespace() && pod.owner_references().iter().any(|o| Some(&o.uid) == uid.as_ref())
+    };
     let pods = caches.pods.state_filter(is_of_job);
     let words = pods.iter().filter_map(|pod| last_words(pod)).next_back();
     match words {
@@ -363,15 +367,21 @@ fn last_words(pod: &Pod) -> Option<String> {
 /// Why a Job's pod does not run, in the words of whoever keeps it from running; none while all is well.
 pub fn obstacle(job: &Job, caches: &Caches) -> Option<String> {
     let uid = job.uid();
-    let pods = caches.pods.state_filter(|pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref()));
+    let pods =
+        caches.pods.state_filter(|pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref()));
     pods.iter().find_map(|pod| {
         let status = pod.status.as_ref()?;
-        let waiting = status.container_statuses.iter().flatten().find_map(|status| status.state.as_ref()?.waiting.clone());
+        let waiting =
+            status.container_statuses.iter().flatten().find_map(|status| status.state.as_ref()?.waiting.clone());
         if let Some(waiting) = waiting.filter(|waiting| waiting.reason.as_deref() != Some("ContainerCreating")) {
             let reason = waiting.reason.unwrap_or_default();
             return Some(format!("{reason}: {}", waiting.message.unwrap_or_default()));
         }
-        let unscheduled = status.conditions.iter().flatten().find(|found| found.type_ == "PodScheduled" && found.status == "False")?;
+        let unscheduled = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|found| found.type_ == "PodScheduled" && found.status == "False")?;
         unscheduled.message.clone()
     })
 }

@@ -76,7 +76,11 @@ impl Leader {
         if holder(&lease) != Some(self.identity.as_str()) {
             return;
         }
-        let spec = LeaseSpec { holder_identity: Some(String::new()), lease_duration_seconds: Some(1), ..lease.spec.clone().unwrap_or_default() };
+        let spec = LeaseSpec {
+            holder_identity: Some(String::new()),
+            lease_duration_seconds: Some(1),
+            ..lease.spec.clone().unwrap_or_default()
+        };
         let released = Lease { spec: Some(spec), ..lease };
         if let Err(error) = self.leases.replace(NAME, &PostParams::default(), &released).await {
             tracing::warn!(error = %error, "the Lease was not given back");
@@ -117,7 +121,8 @@ impl Leader {
 
     /// Writes our name, if nobody was quicker.
     async fn take(&self, lease: &Lease) -> Result<bool, Error> {
-        let taken = Lease { metadata: lease.metadata.clone(), spec: Some(self.spec(lease.spec.as_ref(), (self.clock)())) };
+        let taken =
+            Lease { metadata: lease.metadata.clone(), spec: Some(self.spec(lease.spec.as_ref(), (self.clock)())) };
         match self.leases.replace(NAME, &PostParams::default(), &taken).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
@@ -131,7 +136,11 @@ impl Leader {
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: if is_new { Some(MicroTime(now)) } else { before.and_then(|before| before.acquire_time.clone()) },
+            acquire_time: if is_new {
+                Some(MicroTime(now))
+            } else {
+                before.and_then(|before| before.acquire_time.clone())
+            },
             renew_time: Some(MicroTime(now)),
             lease_transitions: Some(transitions + i32::from(is_new)),
             ..LeaseSpec::default()

@@ -76,7 +76,14 @@ impl Mirror {
     ///
     /// # Errors
     /// The API server does not take it. It is not noted then.
-    pub async fn note(&self, client: &Client, namespace: &str, repository: &str, claim: &ClaimKey, entry: Entry) -> Result<(), Error> {
+    pub async fn note(
+        &self,
+        client: &Client,
+        namespace: &str,
+        repository: &str,
+        claim: &ClaimKey,
+        entry: Entry,
+    ) -> Result<(), Error> {
         let text = {
             let repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
             let mut records = repositories.get(repository).cloned().unwrap_or_default();
@@ -102,7 +109,9 @@ impl Mirror {
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
         // One manager for each repository, so that writing one leaves the others where they are.
         let params = PatchParams::apply(&format!("{FIELD_MANAGER}-ledger-{repository}"));
-        maps.patch(NAME, &params, &Patch::Apply(&map)).await.map_err(Error::kubernetes(format!("apply ConfigMap {NAME}")))?;
+        maps.patch(NAME, &params, &Patch::Apply(&map))
+            .await
+            .map_err(Error::kubernetes(format!("apply ConfigMap {NAME}")))?;
         let mut repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
         repositories.entry(repository.to_owned()).or_default().insert(claim.to_string(), entry);
         Ok(())

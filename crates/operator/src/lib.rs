@@ -59,7 +59,12 @@ const CONCURRENCY: u16 = 32;
 ///
 /// # Errors
 /// What keeps it from beginning: no API server, no socket, a ledger that makes no sense.
-pub async fn run(settings: Settings, listen: SocketAddr, clock: Clock, end: impl Future<Output = ()>) -> Result<(), StartError> {
+pub async fn run(
+    settings: Settings,
+    listen: SocketAddr,
+    clock: Clock,
+    end: impl Future<Output = ()>,
+) -> Result<(), StartError> {
     // Whoever has installed one before is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_default().await.map_err(|source| StartError::Client(Box::new(source)))?;
@@ -89,7 +94,8 @@ pub async fn run(settings: Settings, listen: SocketAddr, clock: Clock, end: impl
         let ledger = Mirror::load(&client, &settings.namespace).await?;
         let catalogs = Catalogs::new().map_err(StartError::Catalogs)?;
         let (caches, queues) = caches::watch(&client, &settings.namespace, able, &mut tasks);
-        let context = Context::new(client.clone(), Arc::clone(&caches), able, catalogs, settings.clone(), clock, ledger);
+        let context =
+            Context::new(client.clone(), Arc::clone(&caches), able, catalogs, settings.clone(), clock, ledger);
         let context = Arc::new(context);
         caches.ready(able).await;
         let _first = face.context.set(Arc::clone(&context));

@@ -134,11 +134,26 @@ impl Metrics {
         }
         family(&mut out, "perennial_claim_held", "gauge", "Claims that wait, by why.");
         for ((namespace, name), reason) in &state.held {
-            line(&mut out, "perennial_claim_held", &[("namespace", namespace), ("persistentvolumeclaim", name), ("reason", reason)], 1);
+            line(
+                &mut out,
+                "perennial_claim_held",
+                &[("namespace", namespace), ("persistentvolumeclaim", name), ("reason", reason)],
+                1,
+            );
         }
-        family(&mut out, "perennial_source_gate", "gauge", "Whether backups of a claim may run, by where the gate stands.");
+        family(
+            &mut out,
+            "perennial_source_gate",
+            "gauge",
+            "Whether backups of a claim may run, by where the gate stands.",
+        );
         for ((namespace, name), gate) in &state.gates {
-            line(&mut out, "perennial_source_gate", &[("namespace", namespace), ("persistentvolumeclaim", name), ("state", gate)], 1);
+            line(
+                &mut out,
+                "perennial_source_gate",
+                &[("namespace", namespace), ("persistentvolumeclaim", name), ("state", gate)],
+                1,
+            );
         }
         family(&mut out, "perennial_reconcile_errors_total", "counter", "Looks at objects that have failed.");
         for ((kind, class), count) in &state.errors {
@@ -158,7 +173,12 @@ fn place(claim: &ClaimKey) -> (String, String) {
 
 fn sources(state: &State, out: &mut String) {
     let labelled = |(namespace, name): &(String, String), method: &str| {
-        [("obj_name", name.clone()), ("obj_namespace", namespace.clone()), ("role", "source".to_owned()), ("method", method.to_owned())]
+        [
+            ("obj_name", name.clone()),
+            ("obj_namespace", namespace.clone()),
+            ("role", "source".to_owned()),
+            ("method", method.to_owned()),
+        ]
     };
     let each = |out: &mut String, name: &str, value: &dyn Fn(&Source) -> f64| {
         for (place, source) in &state.sources {
@@ -200,7 +220,8 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str) {
 }
 
 fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-    let labels = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect::<Vec<_>>().join(",");
+    let labels =
+        labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect::<Vec<_>>().join(",");
     let _fits = writeln!(out, "{name}{{{labels}}} {value}");
 }
 

@@ -22,9 +22,13 @@ const SUFFIXES: [(&str, u64); 13] = [
 
 /// The size in bytes, rounded up; none for what is no size, and for exponents, which nobody writes for sizes.
 pub fn bytes(quantity: &Quantity) -> Option<u64> {
-    let (number, factor) = SUFFIXES.iter().find_map(|(suffix, factor)| Some((quantity.0.strip_suffix(suffix)?, *factor)))?;
+    let (number, factor) =
+        SUFFIXES.iter().find_map(|(suffix, factor)| Some((quantity.0.strip_suffix(suffix)?, *factor)))?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    if whole.is_empty() && fraction.is_empty()
+        || fraction.len() > 9
+        || !fraction.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };

@@ -127,7 +127,8 @@ async fn bring_up(repository: &BackupRepository, context: &Context) -> Result<Fo
     for service in objects::services(repository, namespace) {
         let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(context.client.clone(), namespace);
         let name = service.name_any();
-        let live = services.get_opt(&name).await.map_err(Error::kubernetes(format!("get Service {namespace}/{name}")))?;
+        let live =
+            services.get_opt(&name).await.map_err(Error::kubernetes(format!("get Service {namespace}/{name}")))?;
         apply::apply(&context.client, live.as_ref(), &service).await?;
     }
     let address = format!("http://{name}.{namespace}.svc:{PORT}");
@@ -136,7 +137,10 @@ async fn bring_up(repository: &BackupRepository, context: &Context) -> Result<Fo
 }
 
 /// The catalog's own credentials; answers their version, or what is missing.
-async fn catalogs_credentials(repository: &BackupRepository, context: &Context) -> Result<Result<String, String>, Error> {
+async fn catalogs_credentials(
+    repository: &BackupRepository,
+    context: &Context,
+) -> Result<Result<String, String>, Error> {
     let namespace = &context.settings.namespace;
     let name = catalog_name(&repository.name_any());
     let metadata = objects::metadata(repository, namespace, &name);
@@ -168,7 +172,9 @@ async fn catalogs_credentials(repository: &BackupRepository, context: &Context) 
             match (secret, missing) {
                 (Some(secret), Some(None)) => Ok(Ok(credentials::version(&repository.spec, &User::Catalog, &secret))),
                 (_, Some(Some(missing))) => Ok(Err(missing.to_string())),
-                _ => Ok(Err(live.and_then(|live| live.failure()).unwrap_or_else(|| format!("ExternalSecret {namespace}/{name} is not filled yet")))),
+                _ => Ok(Err(live
+                    .and_then(|live| live.failure())
+                    .unwrap_or_else(|| format!("ExternalSecret {namespace}/{name} is not filled yet")))),
             }
         }
     }

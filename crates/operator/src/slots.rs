@@ -75,7 +75,8 @@ impl State {
     fn has_room(&self, start: &Start, limits: &Limits, running: &[Start]) -> bool {
         let others = || running.iter().chain(self.started.values()).filter(|other| other.job != start.job);
         let in_all = others().filter(|other| other.repository == start.repository).count();
-        let of_class = others().filter(|other| other.repository == start.repository && other.class == start.class).count();
+        let of_class =
+            others().filter(|other| other.repository == start.repository && other.class == start.class).count();
         let stands_back = start.direction == Direction::Backup
             && self.waiting.values().any(|waiting| waiting.repository == start.repository);
         !stands_back && in_all < limit(limits.movers) && of_class < limit(limits.per_class)

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::naming::source_job_name;
-use api::volsync::status::{SYNCHRONIZING, SynchronizingReason};
-use api::volsync::ReplicationSource;
 use api::v1alpha1::conditions::{ConditionStatus, Finding, set};
+use api::volsync::ReplicationSource;
+use api::volsync::status::{SYNCHRONIZING, SynchronizingReason};
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
@@ -116,7 +116,8 @@ async fn report(source: &ReplicationSource, observed: &Observed, plan: &Plan, co
         let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
         let sources: Api<ReplicationSource> = Api::namespaced(context.client.clone(), &namespace);
         let what = format!("report on ReplicationSource {namespace}/{name}");
-        let change = json!({"metadata": {"uid": source.uid()}, "status": apply::difference(&json!(before), json!(after))});
+        let change =
+            json!({"metadata": {"uid": source.uid()}, "status": apply::difference(&json!(before), json!(after))});
         apply::merge_status(&sources, &name, &change, &what).await?;
     }
     if let Some(News { reason, is_warning, text }) = &plan.news {
@@ -128,7 +129,12 @@ async fn report(source: &ReplicationSource, observed: &Observed, plan: &Plan, co
 }
 
 /// What a run that has ended means for the numbers and for the ledger's mirror.
-async fn count(source: &ReplicationSource, observed: &Observed, done: &plan::Done, context: &Context) -> Result<(), Error> {
+async fn count(
+    source: &ReplicationSource,
+    observed: &Observed,
+    done: &plan::Done,
+    context: &Context,
+) -> Result<(), Error> {
     context.metrics.synchronized(source, &observed.run.method, done.duration, done.is_late);
     context.metrics.quarantined(source, done.is_quarantined);
     let Some(own) = &observed.run.own else { return Ok(()) };

@@ -23,6 +23,7 @@ mod runner;
 mod source;
 mod store;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -48,5 +49,10 @@ fn log_to_stderr(verbose: u8) {
         _ => "debug",
     };
     let filter = OURS.map(|name| format!("{name}={level}")).join(",");
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
 }

@@ -49,8 +49,13 @@ fn the_generated_objects_are_the_contract() -> Result<()> {
         let secret = space.get(&SECRET, "volsync-data").await?;
         let keys: Vec<&String> = secret["data"].as_object().into_iter().flatten().map(|(key, _)| key).collect();
         let seven = [
-            "KOPIA_PASSWORD", "KOPIA_S3_ACCESS_KEY_ID", "KOPIA_S3_BUCKET", "KOPIA_S3_DISABLE_TLS", "KOPIA_S3_ENDPOINT",
-            "KOPIA_S3_PREFIX", "KOPIA_S3_SECRET_ACCESS_KEY",
+            "KOPIA_PASSWORD",
+            "KOPIA_S3_ACCESS_KEY_ID",
+            "KOPIA_S3_BUCKET",
+            "KOPIA_S3_DISABLE_TLS",
+            "KOPIA_S3_ENDPOINT",
+            "KOPIA_S3_PREFIX",
+            "KOPIA_S3_SECRET_ACCESS_KEY",
         ];
         ensure!(keys == seven, "{keys:?}");
         let source = protected.idle("data").await?;
@@ -73,7 +78,9 @@ fn claims_without_the_label_are_not_touched() -> Result<()> {
         let protected = Protected::new(space).await?;
         space.create_object(&CLAIM, Claim::new("plain").build()).await?;
         space.create_object(&CLAIM, Claim::new("no").label("backup", "false").build()).await?;
-        space.create_object(&CLAIM, Claim::new("exempt").label("backup", "daily").label("backup-exempt", "true").build()).await?;
+        space
+            .create_object(&CLAIM, Claim::new("exempt").label("backup", "daily").label("backup-exempt", "true").build())
+            .await?;
         for name in ["plain", "no", "exempt"] {
             let claim = space.bound(name).await?;
             ensure!(claim["spec"]["dataSourceRef"].is_null(), "{}", claim["spec"]);
@@ -107,7 +114,8 @@ fn a_claim_of_a_late_class_is_filled_where_its_pod_runs() -> Result<()> {
 fn a_stateful_sets_claim_comes_back_under_it() -> Result<()> {
     e2e::test("stateful", async |space| {
         let protected = Protected::new(space).await?;
-        let pod = Pod::shell("pod", "cd /data; [ -e file ] || date >file; tail -f /dev/null").user(568, 568, 568).build();
+        let pod =
+            Pod::shell("pod", "cd /data; [ -e file ] || date >file; tail -f /dev/null").user(568, 568, 568).build();
         let mut spec = pod["spec"].clone();
         spec["restartPolicy"] = "Always".into();
         spec["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);

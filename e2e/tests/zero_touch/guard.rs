@@ -15,7 +15,10 @@ fn what_was_there_before_everything_was_removed_comes_back() -> Result<()> {
         for tag in ["bad-1", "bad-2", "bad-3"] {
             let source = protected.back_up_somehow("data", tag).await?;
             let mover = &source["status"]["latestMoverStatus"];
-            ensure!(mover["result"] == "Failed" && mover["logs"].as_str().is_some_and(|logs| logs.contains("quarantined")), "{mover}");
+            ensure!(
+                mover["result"] == "Failed" && mover["logs"].as_str().is_some_and(|logs| logs.contains("quarantined")),
+                "{mover}"
+            );
         }
         space.event("data-backup", "quarantined").await?;
         protected.delete("data").await?;

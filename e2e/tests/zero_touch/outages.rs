@@ -90,7 +90,8 @@ fn a_claim_waits_while_the_bucket_is_wrong() -> Result<()> {
 #[test]
 fn a_claim_waits_for_its_credentials() -> Result<()> {
     e2e::test("secret", async |space| {
-        let protected = Protected::with(space, json!({"credentials": {"secretRef": {"name": "not-there-yet"}}}), json!({})).await?;
+        let protected =
+            Protected::with(space, json!({"credentials": {"secretRef": {"name": "not-there-yet"}}}), json!({})).await?;
         protected.claim("data").await?;
         protected.held("data", "WaitingForRepoSecret").await?;
         let right = json!({"spec": {"credentials": {"secretRef": {"name": format!("repository-{}", space.name)}}}});

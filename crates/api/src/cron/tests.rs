@@ -99,8 +99,14 @@ fn what_the_schema_lets_through_and_makes_no_sense() {
         "schedule \"junk 0 2 * * *\" has 6 fields: five are needed, as in \"0 2 * * *\", or a word such as @daily",
     );
     refused("12345", "schedule \"12345\" has 1 fields: five are needed, as in \"0 2 * * *\", or a word such as @daily");
-    refused("0 25 * * *", "schedule \"0 25 * * *\": hour \"25\" is not made of numbers from 0 to 23, *, ranges and steps");
-    refused("0 2 * * 7", "schedule \"0 2 * * 7\": day of week \"7\" is not made of numbers from 0 to 6, *, ranges and steps");
+    refused(
+        "0 25 * * *",
+        "schedule \"0 25 * * *\": hour \"25\" is not made of numbers from 0 to 23, *, ranges and steps",
+    );
+    refused(
+        "0 2 * * 7",
+        "schedule \"0 2 * * 7\": day of week \"7\" is not made of numbers from 0 to 6, *, ranges and steps",
+    );
     for bad in ["*/0 * * * *", "5-1 * * * *", "+5 * * * *", ", * * * *", "1- * * * *", "60 * * * *", "256 * * * *"] {
         assert!(bad.parse::<Cron>().is_err(), "{bad}");
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use api::v1alpha1::BackupPolicy;
 use api::v1alpha1::claims::{Cadence, Exempt};
 use api::v1alpha1::namespaces::{EXCLUDED_NAMESPACES, selects};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
-use crate::names::POPULATOR_FOR;
+use crate::names::{POPULATOR_FOR, RESTORE_AS_OF};
 
 /// Values of the label that plainly mean "no".
 const NO: [&str; 7] = ["false", "no", "none", "off", "disabled", "never", ""];
@@ -84,7 +85,7 @@ pub fn judge(
     for policy in policies {
         let claims = &policy.spec.claims;
         if !claims.includes(&namespace, namespace_labels) {
-            is_excluded |= asked(claim, policy).is_some();
+            is_excluded |= claim.labels().contains_key(&claims.label.key);
             continue;
         }
         if let Some(value) = asked(claim, policy) {
@@ -114,8 +115,14 @@ fn of_value(claim: &PersistentVolumeClaim, policy: &Arc<BackupPolicy>, value: &s
     let label = &policy.spec.claims.label;
     let Some(cadence) = label.cadence(value) else {
         let known = label.values.iter().map(|cadence| cadence.value.as_str()).collect::<Vec<_>>().join(", ");
-        return Judgement::Review { why: format!("label {} has the value {value:?}: it must be one of {known}", label.key) };
+        return Judgement::Review {
+            why: format!("label {} has the value {value:?}: it must be one of {known}", label.key),
+        };
     };
+    if let Some(moment) = claim.annotations().get(RESTORE_AS_OF).filter(|moment| moment.parse::<Timestamp>().is_err()) {
+        let why = format!("annotation {RESTORE_AS_OF} is {moment:?}: write a moment as in 2026-01-15T10:30:00Z");
+        return Judgement::Review { why };
+    }
     if claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block") {
         return Judgement::Review { why: "a raw block volume has no files to back up".to_owned() };
     }
@@ -130,7 +137,11 @@ fn exemption(claim: &PersistentVolumeClaim, exempt: &Exempt) -> Option<Judgement
     Some(match reason.map(|reason| reason.trim()).filter(|reason| !reason.is_empty()) {
         Some(reason) => Judgement::Exempt { reason: reason.to_owned() },
         None => Judgement::Review {
-            why: format!("label {} needs a reason in the annotation {}", exempt.label, exempt.reason_annotations.join(" or ")),
+            why: format!(
+                "label {} needs a reason in the annotation {}",
+                exempt.label,
+                exempt.reason_annotations.join(" or ")
+            ),
         },
     })
 }
@@ -195,14 +206,21 @@ mod tests {
         let why = "review: label backup-exempt needs a reason in the annotation perennial.dev/backup-exempt-reason or \
                    storage.vanillax.dev/backup-exempt-reason";
         check(&claim("media", labels, json!({})), &policies, why);
-        check(&claim("media", json!({"backup": "daily", "backup-exempt": "false"}), json!({})), &policies, "daily by default");
+        check(
+            &claim("media", json!({"backup": "daily", "backup-exempt": "false"}), json!({})),
+            &policies,
+            "daily by default",
+        );
     }
 
     #[test]
     fn the_first_policy_that_fits_counts_and_the_claims_own_label_wins() {
-        let all = policy("all", json!({
-            "claims": {"namespaces": {"names": ["media"]}, "unlabelled": {"selector": {}, "value": "daily"}},
-        }));
+        let all = policy(
+            "all",
+            json!({
+                "claims": {"namespaces": {"names": ["media"]}, "unlabelled": {"selector": {}, "value": "daily"}},
+            }),
+        );
         let policies = [all, policy("default", json!({}))];
         check(&claim("media", json!({}), json!({})), &policies, "daily by all");
         check(&claim("media", json!({"backup": "hourly"}), json!({})), &policies, "hourly by all");

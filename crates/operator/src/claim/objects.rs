@@ -11,11 +11,11 @@ use api::v1alpha1::{BackupPolicySpec, BackupRepository};
 use api::volsync::kopia::{DestinationKopia, KopiaCache, KopiaRetain, SourceIdentity, SourceKopia};
 use api::volsync::options::{CacheOptions, CopyMethod, DestinationVolumeOptions, MoverConfig, VolumeOptions};
 use api::volsync::trigger::Trigger;
-use api::volsync::{
-    ReplicationDestination, ReplicationDestinationSpec, ReplicationSource, ReplicationSourceSpec,
-};
+use api::volsync::{ReplicationDestination, ReplicationDestinationSpec, ReplicationSource, ReplicationSourceSpec};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, VolumeResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, VolumeResourceRequirements,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
@@ -113,7 +113,9 @@ impl Material<'_> {
         let wanted = self.claim.spec.clone().unwrap_or_default();
         let names = explicit_names(self.repository, self.key);
         let capacity = wanted.resources.and_then(|resources| resources.requests?.get("storage").cloned());
-        let source = names.is_none().then(|| SourceIdentity { source_name: Some(self.key.backup_name()), ..SourceIdentity::default() });
+        let source = names
+            .is_none()
+            .then(|| SourceIdentity { source_name: Some(self.key.backup_name()), ..SourceIdentity::default() });
         let kopia = DestinationKopia {
             volume: DestinationVolumeOptions {
                 volume: VolumeOptions {
@@ -146,7 +148,11 @@ impl Material<'_> {
     /// The claim whose volume is filled: of the same size, class and modes, and on the node where it will be used.
     pub fn prime(&self, purpose: Purpose) -> PersistentVolumeClaim {
         let wanted = self.claim.spec.clone().unwrap_or_default();
-        let labels = [(MANAGED_BY, MANAGER.to_owned()), (CREATED_BY, CREATOR.to_owned()), (POPULATOR_FOR, self.key.label_value())];
+        let labels = [
+            (MANAGED_BY, MANAGER.to_owned()),
+            (CREATED_BY, CREATOR.to_owned()),
+            (POPULATOR_FOR, self.key.label_value()),
+        ];
         let node = self.claim.annotations().get(SELECTED_NODE);
         let annotations = std::iter::once((DECISION, purpose.as_str().to_owned()))
             .chain(node.map(|node| (SELECTED_NODE, node.clone())))

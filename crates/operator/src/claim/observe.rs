@@ -34,7 +34,8 @@ pub struct Observed {
     pub is_marked: bool,
     /// Whether a volume was chosen for it that is not quite its own yet.
     pub is_being_bound: bool,
-    is_bound: bool,
+    /// Whether the claim has its volume.
+    pub is_bound: bool,
     /// What was decided about it, on the claim.
     pub recorded: Option<Recorded>,
     /// The same on its volume, if it is not on the claim.
@@ -91,11 +92,6 @@ pub enum Restoring {
 }
 
 impl Observed {
-    /// Whether the claim has its volume.
-    pub fn is_bound(&self) -> bool {
-        self.is_bound
-    }
-
     /// Whether there is a Job that restores for this very claim.
     pub fn job_is_ours(&self) -> bool {
         matches!(self.restoring, Restoring::Job { .. })
@@ -259,11 +255,20 @@ fn open_id(facts: &Facts) -> Option<RepositoryId> {
     }
 }
 
-fn expected(context: &Context, claim: &PersistentVolumeClaim, repository: &BackupRepository, of: &ClaimKey) -> Expected {
+fn expected(
+    context: &Context,
+    claim: &PersistentVolumeClaim,
+    repository: &BackupRepository,
+    of: &ClaimKey,
+) -> Expected {
     let known = context.ledger.of(&repository.name_any(), of);
     let as_of = claim.annotations().get(RESTORE_AS_OF).and_then(|text| text.parse().ok());
     Expected {
-        pinned_repository_id: repository.spec.id.clone().or_else(|| known.as_ref().map(|entry| entry.repository_id.clone())),
+        pinned_repository_id: repository
+            .spec
+            .id
+            .clone()
+            .or_else(|| known.as_ref().map(|entry| entry.repository_id.clone())),
         creation: repository.spec.create,
         ledger_expected: context.ledger.knows(&repository.name_any()),
         backup_expected: known.is_some(),

@@ -115,8 +115,6 @@ pub enum Reason {
     RestoreFailed,
     /// The volume is the claim's.
     VolumePopulated,
-    /// Backups do not run yet.
-    SourceGated,
     /// A bound claim stands in the way of its own backup.
     BoundWithoutDecision,
     /// Its consumer is not scheduled yet.
@@ -136,7 +134,6 @@ impl Reason {
             Self::RestoreStarted => "RestoreInjected",
             Self::RestoreFailed => "RestoreFailed",
             Self::VolumePopulated => "VolSyncPopulatorFinished",
-            Self::SourceGated => "SourceGated",
             Self::BoundWithoutDecision => "BoundWithoutDecision",
             Self::WaitingForFirstConsumer => "WaitingForFirstConsumer",
             Self::InvalidLabelOrAnnotation => "InvalidLabelOrAnnotation",
@@ -152,11 +149,9 @@ impl Reason {
             | Self::BoundWithoutDecision
             | Self::InvalidLabelOrAnnotation
             | Self::DependencyNotReady => true,
-            Self::BackupStateKnown
-            | Self::RestoreStarted
-            | Self::VolumePopulated
-            | Self::SourceGated
-            | Self::WaitingForFirstConsumer => false,
+            Self::BackupStateKnown | Self::RestoreStarted | Self::VolumePopulated | Self::WaitingForFirstConsumer => {
+                false
+            }
         }
     }
 }
@@ -167,14 +162,14 @@ const IDLE: Duration = Duration::from_secs(60);
 /// What is to be done about a protected claim.
 pub fn plan(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan { step: Step::Stay, record: None, gate: Gate::Disabled, news: None, again: None };
-    if observed.is_marked && !observed.is_bound() {
+    if observed.is_marked && !observed.is_bound {
         populate(claim, observed, now, &mut plan);
-    } else if observed.is_bound() {
+    } else if observed.is_bound {
         settle(claim, observed, now, &mut plan);
     }
     let recorded = plan.record.as_ref().or(observed.recorded.as_ref());
     let seen = Seen {
-        is_bound: observed.is_bound() && observed.prime.is_none(),
+        is_bound: observed.is_bound && observed.prime.is_none(),
         recorded,
         has_history: false,
         is_paused: observed.protection.policy.spec.paused,
@@ -236,7 +231,11 @@ fn note(before: Option<&Recorded>, recorded: Recorded, plan: &mut Plan) -> Verdi
     let verdict = recorded.verdict.clone();
     let is_new = before.is_none_or(|before| !before.says_the_same_as(&recorded));
     if is_new {
-        let reason = if verdict.is_hold() { Reason::BackupStateUnknown } else { Reason::BackupStateKnown };
+        let reason = match &verdict {
+            Verdict::Hold { reason: HoldReason::BoundWithoutDecision, .. } => Reason::BoundWithoutDecision,
+            Verdict::Hold { .. } => Reason::BackupStateUnknown,
+            Verdict::Restore { .. } | Verdict::Fresh { .. } | Verdict::Kept { .. } => Reason::BackupStateKnown,
+        };
         plan.news = Some(News { reason, text: verdict.to_string() });
         plan.record = Some(recorded);
     }

@@ -74,11 +74,8 @@ pub fn copy(source: &ReplicationSource, claim: &PersistentVolumeClaim, of: &Volu
 
 /// A clone.
 pub fn clone(source: &ReplicationSource, claim: &PersistentVolumeClaim) -> PersistentVolumeClaim {
-    let reference = TypedLocalObjectReference {
-        api_group: None,
-        kind: "PersistentVolumeClaim".to_owned(),
-        name: claim.name_any(),
-    };
+    let reference =
+        TypedLocalObjectReference { api_group: None, kind: "PersistentVolumeClaim".to_owned(), name: claim.name_any() };
     made_of(source, claim, reference, None)
 }
 
@@ -200,6 +197,8 @@ pub fn manual(job: &Job) -> Option<String> {
 /// When a Job has ended.
 pub fn finished(job: &Job) -> Option<Timestamp> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let ended = conditions.iter().find(|found| matches!(found.type_.as_str(), "Complete" | "Failed") && found.status == "True")?;
+    let ended = conditions
+        .iter()
+        .find(|found| matches!(found.type_.as_str(), "Complete" | "Failed") && found.status == "True")?;
     Some(ended.last_transition_time.as_ref()?.0)
 }

@@ -157,7 +157,9 @@ fn own(context: &Context, source: &ReplicationSource, claim: Option<&PersistentV
     let claim = claim?;
     let namespace = claim.namespace()?;
     let labels = context.caches.namespaces.get(&key(&namespace, None))?.labels().clone();
-    let Judgement::Protected(protection) = judge(claim, &labels, &context.caches.policies_in_order()) else { return None };
+    let Judgement::Protected(protection) = judge(claim, &labels, &context.caches.policies_in_order()) else {
+        return None;
+    };
     let repository = context.caches.repositories.get(&key(&protection.policy.spec.repository, None))?;
     let names = ClaimKey::new(namespace, claim.name_any()).ok()?;
     let known = context.ledger.of(&repository.name_any(), &names).map(|entry| entry.repository_id);
@@ -174,8 +176,9 @@ fn run(
 ) -> Run {
     let namespace = source.namespace().unwrap_or_default();
     let space = context.caches.namespaces.get(&key(&namespace, None));
-    let is_privileged =
-        space.is_some_and(|space| space.annotations().get(PRIVILEGED_MOVERS).is_some_and(|said| said.eq_ignore_ascii_case("true")));
+    let is_privileged = space.is_some_and(|space| {
+        space.annotations().get(PRIVILEGED_MOVERS).is_some_and(|said| said.eq_ignore_ascii_case("true"))
+    });
     let class = claim.and_then(|claim| claim.spec.as_ref()?.storage_class_name.clone()).unwrap_or_default();
     let (identity, layout, repository, limits) = match &own {
         Some(own) => {

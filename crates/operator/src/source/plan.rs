@@ -264,7 +264,8 @@ fn under_way(
                 return fail(why, since, observed, now, plan);
             }
             (Some(snapshot), _) if !snapshot.is_ready() => {
-                plan.condition.1 = format!("Synchronization in-progress: VolumeSnapshot {} is being taken", snapshot.name_any());
+                plan.condition.1 =
+                    format!("Synchronization in-progress: VolumeSnapshot {} is being taken", snapshot.name_any());
                 return;
             }
             (Some(snapshot), None) => {
@@ -278,7 +279,8 @@ fn under_way(
         return;
     }
     if let Some(foreign) = &observed.foreign_job {
-        plan.condition = (SynchronizingReason::Error, format!("Job {foreign} is somebody else's, and its name is needed"));
+        plan.condition =
+            (SynchronizingReason::Error, format!("Job {foreign} is somebody else's, and its name is needed"));
         return;
     }
     match objects::job(source, observed, &data, times.manual) {
@@ -321,7 +323,8 @@ fn ended(
         End::Good(text) => (text, true),
         End::Alarming(text) => (text, false),
     };
-    let is_quarantined = report.is_some_and(|report| report.quarantined || report.outcome == Outcome::Nothing) && !is_good;
+    let is_quarantined =
+        report.is_some_and(|report| report.quarantined || report.outcome == Outcome::Nothing) && !is_good;
     let duration = Duration::try_from(now.duration_since(started)).unwrap_or_default();
     let sync = &mut plan.status.sync;
     let deadline = sync.last_sync_time.as_ref().and_then(|last| times.next(times.next(last.0)?));
@@ -357,11 +360,15 @@ fn judge(report: Option<&Report>, observed: &Observed) -> End {
         Outcome::Complete => End::Good(success(report)),
         Outcome::Partial => {
             let first = report.unreadable.paths.first().map(String::as_str).unwrap_or_default();
-            End::Alarming(format!("{} entries could not be read, {first} among them; {}", report.unreadable.count, success(report)))
+            End::Alarming(format!(
+                "{} entries could not be read, {first} among them; {}",
+                report.unreadable.count,
+                success(report)
+            ))
         }
-        Outcome::Nothing if observed.run.own.as_ref().is_some_and(|own| own.expected.is_some()) => {
-            End::Alarming("the volume is empty although there are backups of it: none was taken, and they stay".to_owned())
-        }
+        Outcome::Nothing if observed.run.own.as_ref().is_some_and(|own| own.expected.is_some()) => End::Alarming(
+            "the volume is empty although there are backups of it: none was taken, and they stay".to_owned(),
+        ),
         Outcome::Nothing => End::Good("Directory is empty: nothing to back up".to_owned()),
         Outcome::Interrupted => End::Failed("the mover was interrupted".to_owned()),
         Outcome::Failed { reason, hint, .. } if report.quarantined => End::Alarming(format!("{reason} ({hint})")),
@@ -391,3 +398,6 @@ fn fail(why: String, since: Timestamp, observed: &Observed, now: Timestamp, plan
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

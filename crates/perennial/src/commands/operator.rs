@@ -81,7 +81,9 @@ fn failure(error: &StartError) -> Failure {
         StartError::LeaseLost => "it is started again and stands by until the Lease is free",
         StartError::Client(_) => "run it in a cluster, or name one with KUBECONFIG",
         StartError::Listen { .. } => "name another address with --listen",
-        StartError::Catalogs(_) | StartError::Object(_) => "see whether the API server answers and its account has the rights",
+        StartError::Catalogs(_) | StartError::Object(_) => {
+            "see whether the API server answers and its account has the rights"
+        }
     };
     Failure::blocked(text, hint)
 }
