@@ -48,6 +48,8 @@ const STORAGE: (&str, &str) = ("storage.k8s.io", "v1");
 const SNAPSHOTS: (&str, &str) = ("snapshot.storage.k8s.io", "v1");
 const ACCESS: (&str, &str) = ("rbac.authorization.k8s.io", "v1");
 const EXTERNAL_SECRETS: (&str, &str) = ("external-secrets.io", "v1");
+const VOLSYNC: (&str, &str) = ("volsync.backube", "v1alpha1");
+const OURS: (&str, &str) = ("perennial.dev", "v1alpha1");
 const ADMISSION: (&str, &str) = ("admissionregistration.k8s.io", "v1");
 
 /// `v1` Namespace.
@@ -103,3 +105,18 @@ pub const ROLE_BINDING: Kind = Kind::new(ACCESS, "RoleBinding", "rolebindings");
 pub const SECRET_STORE: Kind = Kind::new(EXTERNAL_SECRETS, "SecretStore", "secretstores");
 /// `external-secrets.io/v1` ExternalSecret.
 pub const EXTERNAL_SECRET: Kind = Kind::new(EXTERNAL_SECRETS, "ExternalSecret", "externalsecrets");
+/// `apiextensions.k8s.io/v1` CustomResourceDefinition.
+pub const DEFINITION: Kind =
+    Kind::of_the_cluster(("apiextensions.k8s.io", "v1"), "CustomResourceDefinition", "customresourcedefinitions");
+/// `volsync.backube/v1alpha1` ReplicationSource.
+pub const SOURCE: Kind = Kind::new(VOLSYNC, "ReplicationSource", "replicationsources");
+/// `volsync.backube/v1alpha1` ReplicationDestination.
+pub const DESTINATION: Kind = Kind::new(VOLSYNC, "ReplicationDestination", "replicationdestinations");
+/// `perennial.dev/v1alpha1` BackupRepository.
+pub const REPOSITORY: Kind = Kind::of_the_cluster(OURS, "BackupRepository", "backuprepositories");
+/// `perennial.dev/v1alpha1` BackupPolicy.
+pub const POLICY: Kind = Kind::of_the_cluster(OURS, "BackupPolicy", "backuppolicies");
+/// `apps/v1` StatefulSet.
+pub const STATEFUL_SET: Kind = Kind::new(("apps", "v1"), "StatefulSet", "statefulsets");
+/// `apps/v1` Deployment.
+pub const DEPLOYMENT: Kind = Kind::new(("apps", "v1"), "Deployment", "deployments");

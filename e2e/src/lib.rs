@@ -7,6 +7,7 @@ mod builders;
 mod calls;
 mod cluster;
 mod kinds;
+mod protected;
 pub mod report;
 pub mod s3;
 mod space;
@@ -17,6 +18,8 @@ pub use builders::{Claim, Pod, snapshot};
 pub use calls::{Call, Calls, Mark, Right};
 pub use cluster::Cluster;
 pub use kinds::*;
+pub use protected::{PASSWORD, Protected, labelled, scale_operator};
+pub use s3::SECRET_KEY;
 pub use space::{Output, Space};
 pub use tree::same_trees;
 

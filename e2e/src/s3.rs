@@ -42,29 +42,25 @@ impl S3 {
         std::fs::create_dir(&metadata).context("make a directory for metadata")?;
         let free = TcpListener::bind((host.as_str(), 0)).and_then(|listener| listener.local_addr());
         let address = free.with_context(|| format!("find a free port of {host}"))?;
-        let program = variable(PROGRAM)?;
-        let process = Command::new("sh")
-            .args([
-                "-c",
-                WITH_US,
-                "sh",
-                &program,
-                "--quiet",
-                "--port",
-                &address.to_string(),
-                "--access",
-                ACCESS_KEY,
-                "--secret",
-                SECRET_KEY,
-            ])
-            .args(["posix", "--sidecar"])
-            .args([&metadata, &root])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("start {program}"))?;
-        let mut server = Self { address, process, directory };
+        let mut server = Self { address, process: process(address, directory.path())?, directory };
+        server.listening().await?;
+        Ok(server)
+    }
+
+    /// Takes it away, as when the storage is down.
+    pub fn stop(&mut self) -> Result<()> {
+        drop(self.process.stdin.take());
+        self.process.wait().context("stop the S3 server").map(drop)
+    }
+
+    /// Brings it back, with all that was in it.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process = process(self.address, self.directory.path())?;
+        self.listening().await
+    }
+
+    async fn listening(&mut self) -> Result<()> {
+        let (address, server) = (self.address, self);
         let listening = tokio::time::timeout(START_TIMEOUT, async {
             while tokio::net::TcpStream::connect(address).await.is_err() {
                 let ended = server.process.try_wait().context("look after the server")?;
@@ -73,8 +69,12 @@ impl S3 {
             }
             Ok(())
         });
-        listening.await.context("the S3 server does not listen")??;
-        Ok(server)
+        listening.await.context("the S3 server does not listen")?
+    }
+
+    /// Its address, as a pod spells it.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// A place in the bucket, as `PERENNIAL_STORE` takes it.
@@ -86,6 +86,19 @@ impl S3 {
     pub fn files(&self) -> std::path::PathBuf {
         Path::join(self.directory.path(), "root").join(BUCKET)
     }
+}
+
+fn process(address: SocketAddr, directory: &Path) -> Result<Child> {
+    let program = variable(PROGRAM)?;
+    Command::new("sh")
+        .args(["-c", WITH_US, "sh", &program, "--quiet", "--port", &address.to_string()])
+        .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "posix", "--sidecar"])
+        .args([&directory.join("metadata"), &directory.join("root")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("start {program}"))
 }
 
 impl Drop for S3 {

@@ -14,6 +14,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{RepositoryId, SnapshotId};
@@ -138,7 +139,7 @@ pub struct Claim {
 }
 
 /// Whether a repository may be created where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Creation {
     /// In a location that is completely listed and empty, and that nobody expects anything of.
     #[default]
@@ -211,6 +212,16 @@ pub enum HoldReason {
     WaitingForRepoSecret,
     /// Too many claims of a rebuild would start empty.
     MassFresh,
+    /// The snapshot does not fit into the claim.
+    CapacityTooSmall,
+    /// What the claim asks for cannot be understood.
+    InvalidLabelOrAnnotation,
+    /// The claim's policy names a repository that is not there, or that its namespace may not use.
+    RepositoryNotFound,
+    /// The claim was bound by others, and a backup of it is not in its volume.
+    BoundWithoutDecision,
+    /// The last try to restore it has failed.
+    RestoreFailed,
 }
 
 impl HoldReason {
@@ -226,6 +237,11 @@ impl HoldReason {
             Self::Unknown => "Unknown",
             Self::WaitingForRepoSecret => "WaitingForRepoSecret",
             Self::MassFresh => "MassFresh",
+            Self::CapacityTooSmall => "CapacityTooSmall",
+            Self::InvalidLabelOrAnnotation => "InvalidLabelOrAnnotation",
+            Self::RepositoryNotFound => "RepositoryNotFound",
+            Self::BoundWithoutDecision => "BoundWithoutDecision",
+            Self::RestoreFailed => "RestoreFailed",
         }
     }
 }

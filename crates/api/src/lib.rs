@@ -4,6 +4,8 @@
 //! What decides whether a volume may be empty stands in [`decide`]; everything else here exists so that the operator,
 //! the catalog and the mover say the same thing with the same words.
 
+pub mod crds;
+pub mod cron;
 pub mod decide;
 pub mod exists;
 pub mod exit;
@@ -11,5 +13,10 @@ pub mod id;
 pub mod ledger;
 pub mod mover;
 pub mod naming;
+pub mod recorded;
 pub mod retain;
 pub mod schedule;
+pub mod span;
+pub mod v1alpha1;
+pub mod validate;
+pub mod volsync;

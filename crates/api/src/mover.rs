@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::Creation;
@@ -142,7 +143,7 @@ pub struct RestoreTask {
 }
 
 /// How repositories lie in a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Layout {
     /// Every claim has its own, at `{namespace}/{pvc}` below the store's prefix; the ledger stands at that prefix.
     PerClaim,
@@ -194,6 +195,9 @@ pub struct Report {
     /// Bytes that the store had to take for it, compressed and sealed; 0 for a restore.
     #[serde(default)]
     pub new_bytes: u64,
+    /// Whether the snapshot is there, but held back: it has so much less than the one before that a person must look.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
     /// What could not be read (backup) or written (restore).
     #[serde(default, skip_serializing_if = "Unreadable::is_none")]
     pub unreadable: Unreadable,
@@ -289,6 +293,7 @@ impl Report {
             files: 0,
             bytes: 0,
             new_bytes: 0,
+            quarantined: false,
             unreadable: Unreadable::default(),
             shortfalls: BTreeMap::new(),
             owners: Vec::new(),

@@ -112,10 +112,19 @@ impl Catalog {
         (looked, decision)
     }
 
-    /// The facts with their age; [`facts`](Self::facts) without.
+    /// What stands there for a claim, where an answer from memory will do if it says that there is something.
     pub async fn look(&self, claim: &ClaimKey, identity: Option<&Identity>) -> Looked {
+        self.look_for(claim, identity, Wanted::Something).await
+    }
+
+    /// The same from a look that began after the question: what is restored must be the newest.
+    pub async fn look_now(&self, claim: &ClaimKey, identity: Option<&Identity>) -> Looked {
+        self.look_for(claim, identity, Wanted::Newest).await
+    }
+
+    async fn look_for(&self, claim: &ClaimKey, identity: Option<&Identity>, wanted: Wanted) -> Looked {
         let deadline = self.options.deadline;
-        let looked = match tokio::time::timeout(deadline, self.look_in_time(claim, identity)).await {
+        let looked = match tokio::time::timeout(deadline, self.look_in_time(claim, identity, wanted)).await {
             Ok(looked) => looked,
             Err(_) => {
                 let detail = format!("no answer within {} seconds", deadline.as_secs());
@@ -126,8 +135,8 @@ impl Catalog {
         looked
     }
 
-    async fn look_in_time(&self, claim: &ClaimKey, identity: Option<&Identity>) -> Looked {
-        let outcome = match self.view(claim, identity).await {
+    async fn look_in_time(&self, claim: &ClaimKey, identity: Option<&Identity>, wanted: Wanted) -> Looked {
+        let outcome = match self.view(claim, identity, wanted).await {
             Ok(outcome) => outcome,
             Err(location) => return self.without_answer(claim, identity, location),
         };
@@ -137,15 +146,16 @@ impl Catalog {
         }
     }
 
-    /// A view that may answer: any young one that holds a snapshot to restore, else one that began after the question.
-    async fn view(&self, claim: &ClaimKey, identity: Option<&Identity>) -> Result<Outcome, Location> {
+    /// A view that may answer: one that began after the question, or a young one that has what is wanted.
+    async fn view(&self, claim: &ClaimKey, identity: Option<&Identity>, wanted: Wanted) -> Result<Outcome, Location> {
         let session = self.sessions.of(claim).map_err(|error| Location::Unknown { detail: error.to_string() })?;
         let begun_before = session.begun_count();
         let recent = session.recent().await;
-        let may_answer = match &recent {
+        let may_answer = match (&recent, wanted) {
             // What has just failed says nothing that a cache must not say.
-            Err(_) => true,
-            Ok(view) => view.number > begun_before || self.has_unmarked(view, claim, identity),
+            (Err(_), _) => true,
+            (Ok(view), Wanted::Something) => view.number > begun_before || self.has_unmarked(view, claim, identity),
+            (Ok(view), Wanted::Newest) => view.number > begun_before,
         };
         Ok(if may_answer { recent } else { session.live().await })
     }
@@ -273,7 +283,7 @@ impl Catalog {
         claim: &ClaimKey,
         identity: Option<&Identity>,
     ) -> Result<(Vec<SnapshotView>, Duration), Location> {
-        let view = self.view(claim, identity).await?.map_err(|error| error.location())?;
+        let view = self.view(claim, identity, Wanted::Something).await?.map_err(|error| error.location())?;
         let opened = match &view.stands {
             Stands::Nothing => return Err(Location::Empty),
             Stands::Else => return Err(Location::Uninitialised),
@@ -317,6 +327,15 @@ impl Catalog {
         let in_time = tokio::time::timeout(within, looked).await;
         in_time.unwrap_or_else(|_| Err(format!("no repository within {} seconds", within.as_secs())))
     }
+}
+
+/// What an asker wants of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// That there is something, if there is: memory will do.
+    Something,
+    /// The newest of it.
+    Newest,
 }
 
 /// The ledger's last good snapshot, if it is one of this repository.

@@ -3,18 +3,19 @@
 //! | path | answer |
 //! |---|---|
 //! | `/exists/{namespace}/{pvc}` | pvc-plumber's: 200 authoritative, 503 not, 400 no such name |
-//! | `/facts/{namespace}/{pvc}` | what was found, as [`api::decide::Facts`]; 200 even for "unreachable" |
+//! | `/facts/{namespace}/{pvc}` | what is found now, as [`api::decide::Facts`]; 200 even for "unreachable" |
 //! | `/decide/{namespace}/{pvc}` | the decision, as [`api::decide::Decision`]; `pinned`, `asOf`, `creation`, `ledgerExpected`, `backupExpected`, `declaredNew` say what is expected |
 //! | `/snapshots/{namespace}/{pvc}` | all of them, newest first; 503 unless the listing is complete |
 //! | `/healthz`, `/readyz` | alive; able to answer |
 //! | `/metrics` | Prometheus |
 //!
 //! `username`, `hostname` and `path` name the history where it is not the usual one. Answers about a claim carry an `Age`
-//! in seconds. GET and HEAD only.
+//! in seconds. GET and HEAD only. Where a token is asked for, `/exists` does without: its callers never had one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use api::decide::{Claim, Creation, Facts, Location, decide};
+use api::decide::{Claim, Creation, Decision, Facts, Location, decide};
 use api::exists::Answer;
 use api::id::RepositoryId;
 use api::naming::{ClaimKey, Identity, NameError};
@@ -51,10 +52,13 @@ pub async fn serve(
 /// All routes.
 pub fn router(catalog: Arc<Catalog>) -> Router {
     let seats = Arc::new(Semaphore::new(REQUESTS_MAX));
-    let claims = Router::new()
+    // Whoever asks whether there is a backup has never shown anything, and learns no more than that.
+    let open = Router::new()
         .route("/exists", get(exists_of_nothing))
         .route("/exists/", get(exists_of_nothing))
         .route("/exists/{*claim}", get(exists))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&seats), seated));
+    let claims = Router::new()
         .route("/facts/{namespace}/{pvc}", get(facts))
         .route("/decide/{namespace}/{pvc}", get(decision))
         .route("/snapshots/{namespace}/{pvc}", get(snapshots))
@@ -64,6 +68,7 @@ pub fn router(catalog: Arc<Catalog>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .merge(open)
         .merge(claims)
         .layer(middleware::from_fn_with_state(Arc::clone(&catalog), counted))
         .with_state(catalog)
@@ -137,7 +142,9 @@ async fn exists(State(catalog): State<Arc<Catalog>>, Path(path): Path<String>, a
     let Ok(Query(question)) = asked else { return refused(asked) };
     let identity = question.identity(&catalog, &claim);
     let expectation = question.expectation(&catalog.options().expectation);
+    let began = Instant::now();
     let (looked, decision) = catalog.decide(&claim, identity.as_ref(), &expectation).await;
+    log(&claim, &decision, began);
     let backend = catalog.options().backend;
     aged(&looked, answer(&Answer::new(&claim, &looked.identity, backend, &looked.facts, &decision)))
 }
@@ -156,8 +163,10 @@ async fn facts(
         Ok(parsed) => parsed,
         Err(refused) => return refused,
     };
-    let looked = catalog.look(&claim, question.identity(&catalog, &claim).as_ref()).await;
+    let began = Instant::now();
+    let looked = catalog.look_now(&claim, question.identity(&catalog, &claim).as_ref()).await;
     let facts = with_word(&looked.facts, &question);
+    log(&claim, &decide(&facts, &question.expectation(&catalog.options().expectation)), began);
     aged(&looked, Json(facts).into_response())
 }
 
@@ -178,6 +187,24 @@ async fn decision(
         Some(_) => decide(&with_word(&looked.facts, &question), &expectation),
     };
     aged(&looked, Json(decided).into_response())
+}
+
+/// The decision log: a line for each question.
+fn log(claim: &ClaimKey, decision: &Decision, began: Instant) {
+    let (word, reason) = match decision {
+        Decision::Restore { .. } => ("restore", ""),
+        Decision::Fresh { .. } => ("fresh", ""),
+        Decision::Hold { reason, .. } => ("unknown", reason.as_str()),
+    };
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        namespace = claim.namespace(),
+        claim = claim.pvc(),
+        decision = word,
+        reason,
+        duration_ms,
+        "{decision}"
+    );
 }
 
 /// The facts, with what the question says about the repository being new.

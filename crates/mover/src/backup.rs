@@ -66,6 +66,7 @@ pub(crate) fn run(
     {
         let id = stage("quarantine", clock, report, |_| step.quarantine(&after, &why.to_string()))?;
         report.snapshot = Some(SnapshotId::new(id.as_str()));
+        report.quarantined = true;
         return Ok(Outcome::Failed {
             class: ReportClass::Blocked,
             reason: format!("snapshot {id} is quarantined: {why}"),

@@ -14,6 +14,7 @@ mod forget;
 mod ls;
 mod maintain;
 mod mover;
+mod operator;
 mod repair;
 mod repository;
 mod restore;
@@ -44,6 +45,7 @@ pub enum Command {
     Forget(forget::Arguments),
     Maintain(maintain::Arguments),
     Demo(demo::Arguments),
+    Operator(operator::Arguments),
     Mover(mover::Arguments),
     Catalog(catalog::Arguments),
     Completions(completions::Arguments),
@@ -67,6 +69,7 @@ pub fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Forget(arguments) => forget::run(arguments, shared),
         Command::Maintain(arguments) => maintain::run(arguments, shared),
         Command::Demo(arguments) => demo::run(arguments, shared),
+        Command::Operator(arguments) => operator::run(arguments, shared),
         Command::Mover(arguments) => mover::run(arguments, shared),
         Command::Catalog(arguments) => catalog::run(arguments, shared),
         Command::Completions(arguments) => completions::run(arguments),

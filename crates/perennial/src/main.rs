@@ -23,6 +23,7 @@ mod runner;
 mod source;
 mod store;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -40,12 +41,18 @@ fn main() -> ExitCode {
 /// Warnings always; `-v` adds what a person wants to know, `-vv` what a developer does. Only our own crates speak: others
 /// could log what belongs to nobody's eyes.
 fn log_to_stderr(verbose: u8) {
-    const OURS: [&str; 7] = ["perennial", "engine", "repository_kopia", "storage", "mover", "catalog", "api"];
+    const OURS: [&str; 8] =
+        ["perennial", "engine", "repository_kopia", "storage", "mover", "catalog", "operator", "api"];
     let level = match verbose {
         0 => "warn",
         1 => "info",
         _ => "debug",
     };
     let filter = OURS.map(|name| format!("{name}={level}")).join(",");
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
 }

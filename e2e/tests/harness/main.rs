@@ -6,6 +6,7 @@ mod devices;
 mod driver;
 mod external_secrets;
 mod isolation;
+mod kinds;
 mod knobs;
 mod pods;
 mod populator;

@@ -54,6 +54,9 @@ pub(crate) enum OwnerGiven {
     No,
     /// No, and nobody asked for that.
     Skipped,
+    /// No, and neither mode nor times: a directory that was there before belongs to somebody else, such as the root of a
+    /// volume.
+    Foreign,
 }
 
 /// What an entry has beside its data.
@@ -91,7 +94,12 @@ impl Attributes {
         let given = self.give_owner(owners, |uid, gid| rustix::fs::fchown(fd, Some(uid), Some(gid)))?;
         give_xattrs();
         let mode = Mode::from_raw_mode(self.mode_with(given == OwnerGiven::Yes));
-        rustix::fs::fchmod(fd, mode).map_err(Problem::target("set the mode"))?;
+        match rustix::fs::fchmod(fd, mode) {
+            Err(Errno::PERM) if given == OwnerGiven::Skipped && self.kind == EntryKind::Directory => {
+                return Ok(OwnerGiven::Foreign);
+            }
+            set => set.map_err(Problem::target("set the mode"))?,
+        }
         if let Some(times) = times(self.mtime) {
             rustix::fs::futimens(fd, &times).map_err(Problem::target("set the times"))?;
         }

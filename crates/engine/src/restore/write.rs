@@ -233,7 +233,7 @@ impl<'a> Writer<'a> {
         let (fd, mut not_given) = (file.as_fd(), None);
         let give = || not_given = self.giver.give(xattr::Place::Open(fd), xattrs);
         let given = attributes.apply(fd, self.context.owners, give)?;
-        self.context.count_owner(given);
+        self.context.count_owner(given, folder);
         self.context.attributes_fall_short(not_given, folder, name);
         Ok(())
     }
@@ -250,7 +250,7 @@ impl<'a> Writer<'a> {
         let mut not_given = None;
         let give = || not_given = give_named(&mut self.giver, directory.as_fd(), name, xattrs);
         let given = attributes.apply_by_name(&*directory, name, self.context.owners, give)?;
-        self.context.count_owner(given);
+        self.context.count_owner(given, folder);
         self.context.attributes_fall_short(not_given, folder, name);
         Ok(())
     }
@@ -312,7 +312,7 @@ impl<'a> Writer<'a> {
             // It could not be listed, so nobody knows what it had.
             None => attributes
                 .apply(handle.as_fd(), self.context.owners, || {})
-                .map(|given| self.context.count_owner(given)),
+                .map(|given| self.context.count_owner(given, folder)),
         }
     }
 
@@ -359,10 +359,15 @@ impl Context<'_> {
         self.tally.falls_short(Shortfall { kind, path, reason }, for_rights);
     }
 
-    pub(crate) fn count_owner(&self, given: OwnerGiven) {
+    pub(crate) fn count_owner(&self, given: OwnerGiven, folder: &Folder) {
         match given {
             OwnerGiven::Yes | OwnerGiven::No => {}
             OwnerGiven::Skipped => Tally::add(&self.tally.owners_skipped_count, 1),
+            OwnerGiven::Foreign => {
+                Tally::add(&self.tally.owners_skipped_count, 1);
+                let reason = "owner, mode and times: the directory was there before and belongs to somebody else";
+                self.falls_short(ShortfallKind::Attributes, folder, b"", reason.to_owned(), true);
+            }
         }
     }
 

@@ -23,11 +23,14 @@ use crate::store;
 
 /// Where Kubernetes reads what a container says at its end.
 const TERMINATION_LOG: &str = "/dev/termination-log";
+/// Names the directory of a mounted Secret.
+const CREDENTIALS_DIRECTORY: &str = "PERENNIAL_CREDENTIALS_DIRECTORY";
 /// No task is longer, in bytes: a ConfigMap is not.
 const TASK_BYTES_MAX: u64 = 1 << 20;
 
 const DETAILS: &str = "\
-The repository and its password come from the environment, by the names of a Kopia Secret:
+The repository and its password come from the environment, by the names of a Kopia Secret, or
+from files of these names in the directory PERENNIAL_CREDENTIALS_DIRECTORY:
   KOPIA_PASSWORD, and KOPIA_REPOSITORY or KOPIA_S3_BUCKET, KOPIA_S3_ENDPOINT, KOPIA_S3_PREFIX,
   KOPIA_S3_DISABLE_TLS, KOPIA_S3_ACCESS_KEY_ID, KOPIA_S3_SECRET_ACCESS_KEY; CUSTOM_CA names a file
   KOPIA_CACHE_DIRECTORY                copies of a bucket's metadata, kept from run to run
@@ -49,9 +52,9 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = DETAILS)]
 pub struct Arguments {
-    /// The task as JSON; - reads it from standard input
-    #[arg(long, value_name = "FILE")]
-    task: PathBuf,
+    /// The file with the task as JSON, or the task itself; - reads it from standard input
+    #[arg(long, value_name = "TASK")]
+    task: String,
 
     /// Write the report here too [default: /dev/termination-log, where there is one]
     #[arg(long, value_name = "FILE")]
@@ -86,11 +89,14 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     Ok(report.outcome.exit())
 }
 
-fn task(path: &Path) -> Result<Task, String> {
-    let source = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
-    let mut text = String::new();
-    let read = fs::File::open(source).and_then(|file| file.take(TASK_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|error| format!("read the task from {}: {error}", path.display()))?;
+fn task(given: &str) -> Result<Task, String> {
+    let mut text = given.to_owned();
+    if !given.starts_with('{') {
+        text.clear();
+        let source = if given == "-" { "/dev/stdin" } else { given };
+        let read = fs::File::open(source).and_then(|file| file.take(TASK_BYTES_MAX).read_to_string(&mut text));
+        read.map_err(|error| format!("read the task from {given}: {error}"))?;
+    }
     serde_json::from_str(&text).map_err(|error| format!("read the task: {error}"))
 }
 
@@ -114,8 +120,13 @@ fn deliver(report: &Report, arguments: &Arguments) -> Result<(), Failure> {
     output::print(&format!("{text}\n"))
 }
 
+/// A variable of the environment, or a key of the Secret that is mounted at `PERENNIAL_CREDENTIALS_DIRECTORY`, which holds a
+/// file for each.
 pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var(name).ok().or_else(|| {
+        let directory = std::env::var_os(CREDENTIALS_DIRECTORY)?;
+        fs::read_to_string(Path::new(&directory).join(name)).ok()
+    })
 }
 
 /// Stores with the usual layers; the repositories among them with the cache on top.

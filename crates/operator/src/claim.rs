@@ -1,0 +1,470 @@
+//! A protected claim: what is generated for it, what it gets, and when its backups begin.
+//!
+//! ```text
+//! judge (pure) → generate (credentials, destination) → observe → plan (pure) → carry out → report
+//! ```
+
+pub mod gate;
+pub mod judge;
+mod objects;
+mod observe;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::decide::HoldReason;
+use api::naming::{ClaimKey, destination_job_name};
+use api::recorded::{Recorded, Verdict};
+use api::v1alpha1::BackupRepository;
+use api::v1alpha1::credentials::Credentials;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
+use kube::api::Api;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use self::gate::Gate;
+use self::judge::{Judgement, Protection, judge};
+use self::objects::{Material, RESTORE_ONCE};
+use self::observe::{Observed, Restoring, observe};
+pub use self::plan::sentence;
+use self::plan::{News, Plan, Reason, Step, plan};
+use crate::apply;
+use crate::caches::{destination_of, key};
+use crate::context::Context;
+use crate::credentials::{self, ExternalSecret, User};
+use crate::error::{Error, retry_after};
+use crate::job::{self, Direction};
+use crate::names::{DECISION, MANAGED_BY, MANAGER, POPULATED_FROM, PRIVILEGED_MOVERS, RECLAIM_POLICY};
+use crate::slots::Start;
+
+/// The version of the credentials that were generated last, on the destination: no Secret is read to know it.
+const CREDENTIALS_VERSION: &str = "perennial.dev/credentials";
+
+/// How soon a restore that found no slot asks again.
+const PAUSE_FOR_SLOT: Duration = Duration::from_secs(5);
+
+/// Brings a claim to where it should be.
+///
+/// # Errors
+/// The API server refuses, or does not answer; nothing is left half done that the next look would not finish.
+pub async fn reconcile(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>) -> Result<Action, Error> {
+    if claim.meta().deletion_timestamp.is_some() || is_terminating(&claim, &context) {
+        return Ok(Action::await_change());
+    }
+    let namespace = namespace_of(&claim, &context);
+    let labels = namespace.as_ref().map(|namespace| namespace.labels().clone()).unwrap_or_default();
+    match judge(&claim, &labels, &context.caches.policies_in_order()) {
+        Judgement::Protected(protection) => protected(&claim, protection, &context).await,
+        Judgement::Review { why } => {
+            if destination_of(&claim).is_some() && is_unbound(&claim) {
+                hold(&claim, HoldReason::InvalidLabelOrAnnotation, why, &context).await?;
+            }
+            Ok(Action::await_change())
+        }
+        Judgement::Ignored(why) => {
+            tracing::debug!(claim = apply::describe(&*claim), why = why.as_str(), "ignored");
+            end_backups(&claim, &context).await?;
+            Ok(Action::await_change())
+        }
+        Judgement::Exempt { reason } => {
+            tracing::debug!(claim = apply::describe(&*claim), reason, "exempt");
+            end_backups(&claim, &context).await?;
+            Ok(Action::await_change())
+        }
+    }
+}
+
+async fn protected(claim: &PersistentVolumeClaim, protection: Protection, context: &Context) -> Result<Action, Error> {
+    let names = ClaimKey::new(claim.namespace().unwrap_or_default(), claim.name_any());
+    let names = names.map_err(|error| Error::Object { what: error.to_string() })?;
+    let repository = match repository_of(&protection, claim, context) {
+        Ok(repository) => repository,
+        Err(why) => {
+            hold(claim, HoldReason::RepositoryNotFound, why, context).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    let material = Material { claim, key: &names, protection: &protection, repository: &repository };
+    if let Err(why) = generate(&material, context).await? {
+        hold(claim, HoldReason::WaitingForRepoSecret, why, context).await?;
+        return Ok(Action::requeue(context.failed(claim)));
+    }
+    let observed = observe(context, claim, protection.clone(), &repository, &names).await?;
+    let plan = plan(claim, &observed, context.now());
+    let pause = carry_out(&material, &observed, &plan, context).await?;
+    report(&material, &observed, &plan, context).await?;
+    let is_held =
+        plan.record.as_ref().or(observed.recorded.as_ref()).is_some_and(|recorded| recorded.verdict.is_hold());
+    if observed.is_bound && !is_held {
+        context.succeeded(claim);
+    }
+    let has_failed = plan.step == Step::Discard || is_held && observed.answer.is_some();
+    Ok(match pause.or(plan.again) {
+        Some(pause) => Action::requeue(pause),
+        None if has_failed => Action::requeue(context.failed(claim)),
+        None if is_held => Action::requeue(retry_after(context.failures(claim))),
+        None => Action::await_change(),
+    })
+}
+
+/// The repository that a policy names, or why it cannot be used.
+fn repository_of(
+    protection: &Protection,
+    claim: &PersistentVolumeClaim,
+    context: &Context,
+) -> Result<Arc<BackupRepository>, String> {
+    let (policy, name) = (protection.policy.name_any(), &protection.policy.spec.repository);
+    let repository = context.caches.repositories.get(&key(name, None));
+    let repository =
+        repository.ok_or_else(|| format!("policy {policy} names BackupRepository {name}, which does not exist"))?;
+    let namespace = claim.namespace().unwrap_or_default();
+    let labels = namespace_of(claim, context).map(|namespace| namespace.labels().clone()).unwrap_or_default();
+    if !repository.spec.allows(&namespace, &labels) {
+        return Err(format!("BackupRepository {name} is not for namespace {namespace}: see its allowedNamespaces"));
+    }
+    Ok(repository)
+}
+
+fn namespace_of(claim: &PersistentVolumeClaim, context: &Context) -> Option<Arc<Namespace>> {
+    context.caches.namespaces.get(&key(&claim.namespace()?, None))
+}
+
+/// Nothing is made in a namespace that is going.
+fn is_terminating(claim: &PersistentVolumeClaim, context: &Context) -> bool {
+    namespace_of(claim, context).is_none_or(|namespace| namespace.meta().deletion_timestamp.is_some())
+}
+
+fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
+    claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default().is_empty()
+}
+
+/// Credentials and destination. Answers what keeps the credentials from being there.
+async fn generate(material: &Material<'_>, context: &Context) -> Result<Result<(), String>, Error> {
+    let name = material.key.backup_name();
+    let namespace = material.key.namespace().to_owned();
+    let live = context.caches.destinations.get(&key(&name, Some(namespace.clone())));
+    let done = live.as_ref().and_then(|live| live.annotations().get(CREDENTIALS_VERSION).cloned());
+    let version = match ensure_credentials(material, done.as_deref(), context).await? {
+        Ok(version) => version,
+        Err(why) => return Ok(Err(why)),
+    };
+    if live.as_ref().is_some_and(|live| !is_ours(&**live)) {
+        return Ok(Ok(()));
+    }
+    let mut destination = material.destination();
+    destination.annotations_mut().insert(CREDENTIALS_VERSION.to_owned(), version);
+    apply::apply(&context.client, live.as_deref(), &destination).await?;
+    Ok(Ok(()))
+}
+
+/// Somebody else's objects are read and never changed.
+fn is_ours<K: Resource>(object: &K) -> bool {
+    object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
+}
+
+/// The claim's credentials; answers their version, or what is missing.
+async fn ensure_credentials(
+    material: &Material<'_>,
+    done: Option<&str>,
+    context: &Context,
+) -> Result<Result<String, String>, Error> {
+    let spec = &material.repository.spec;
+    let user = User::Claim(material.key);
+    let (namespace, name) = (material.key.namespace(), material.key.credentials_name());
+    let needs_look = is_unbound(material.claim);
+    match &spec.credentials {
+        Credentials::SecretRef(reference) => {
+            let from = reference.namespace.as_deref().unwrap_or(&context.settings.namespace);
+            let Some(source) = context.secret(from, &reference.name).await? else {
+                return Ok(Err(format!("there is no Secret {from}/{}", reference.name)));
+            };
+            let values = match credentials::values(spec, &reference.keys.names(spec.format), &source) {
+                Ok(values) => values,
+                Err(missing) => return Ok(Err(missing.to_string())),
+            };
+            let version = credentials::version(spec, &user, &source);
+            if done != Some(version.as_str()) || needs_look {
+                let secret = credentials::secret(spec, &user, &values, material.metadata(name.clone()));
+                let live = context.secret_now(namespace, &name).await?;
+                apply::apply(&context.client, live.as_deref(), &secret).await?;
+            }
+            Ok(Ok(version))
+        }
+        Credentials::ExternalSecret(from) => {
+            let version = format!(
+                "external/{}/{}",
+                material.repository.name_any(),
+                material.repository.meta().generation.unwrap_or_default()
+            );
+            if done == Some(version.as_str()) && !needs_look {
+                return Ok(Ok(version));
+            }
+            let wanted = credentials::external(spec, &user, from, material.metadata(name.clone()));
+            let objects: Api<ExternalSecret> = Api::namespaced(context.client.clone(), namespace);
+            let what = format!("get ExternalSecret {namespace}/{name}");
+            let live = objects.get_opt(&name).await.map_err(Error::kubernetes(what))?;
+            apply::apply(&context.client, live.as_ref(), &wanted).await?;
+            let Some(secret) = context.secret(namespace, &name).await? else {
+                let why = live.and_then(|live| live.failure());
+                return Ok(Err(why.unwrap_or_else(|| format!("ExternalSecret {namespace}/{name} is not filled yet"))));
+            };
+            match credentials::first_missing(&secret, &credentials::keys(spec, &user)) {
+                Some(missing) => Ok(Err(missing.to_string())),
+                None => Ok(Ok(version)),
+            }
+        }
+    }
+}
+
+/// Says that a claim which waits for us has to wait, before anything could be looked at.
+async fn hold(
+    claim: &PersistentVolumeClaim,
+    reason: HoldReason,
+    detail: String,
+    context: &Context,
+) -> Result<(), Error> {
+    let uid = claim.uid().unwrap_or_default();
+    let before = Recorded::read(claim.annotations().get(DECISION).map(String::as_str), &uid);
+    // What is decided stays decided: credentials may be rewritten while a restore runs.
+    if destination_of(claim).is_none() || !is_unbound(claim) || observe::is_decided(before.as_ref()) {
+        return Ok(());
+    }
+    let verdict = Verdict::Hold { reason, detail };
+    let recorded = Recorded { verdict, repository_id: None, uid, time: context.now() };
+    if before.is_some_and(|before| before.says_the_same_as(&recorded)) {
+        return Ok(());
+    }
+    let is_label = reason == HoldReason::InvalidLabelOrAnnotation;
+    let reason = if is_label { Reason::InvalidLabelOrAnnotation } else { Reason::BackupStateUnknown };
+    let news = News { reason, text: recorded.verdict.to_string() };
+    record(claim, &recorded, context).await?;
+    tell(claim, &news, context).await;
+    Ok(())
+}
+
+/// Does what the plan says. Answers after which pause the claim must be looked at although nothing changes.
+async fn carry_out(
+    material: &Material<'_>,
+    observed: &Observed,
+    plan: &Plan,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
+    if let Some(recorded) = &plan.record {
+        record(material.claim, recorded, context).await?;
+        context.metrics.decided(material.key, &material.repository.name_any(), &recorded.verdict);
+    }
+    match &plan.step {
+        Step::Stay => {}
+        Step::MakePrime { purpose } => drop(apply::create(&context.client, &material.prime(*purpose)).await?),
+        Step::DropPrime => {
+            if let Some(prime) = &observed.prime {
+                apply::delete(&context.client, &**prime).await?;
+            }
+        }
+        Step::Start { snapshot, repository } => {
+            return start(material, snapshot, repository.clone(), context).await;
+        }
+        Step::Discard => {
+            if let Restoring::Job { job, .. } = &observed.restoring {
+                apply::delete(&context.client, &**job).await?;
+            }
+        }
+        Step::HandOver { volume } => hand_over(material.claim, observed, volume, context).await?,
+        Step::ClearUp { volume } => clear_up(observed, volume.as_deref(), context).await?,
+    }
+    ensure_source(material, observed, plan.gate, context).await?;
+    Ok(None)
+}
+
+/// Starts the mover, if there is room.
+async fn start(
+    material: &Material<'_>,
+    snapshot: &api::decide::Snapshot,
+    repository: Option<api::id::RepositoryId>,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
+    let is_privileged = is_privileged(material.claim, context);
+    let job = material.restore(snapshot, repository, &context.settings.image, is_privileged);
+    let class = material.claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
+    let name = destination_job_name(&material.key.backup_name());
+    let start = Start::new(material.key.namespace(), &name, &material.repository.name_any(), class, Direction::Restore);
+    if !context.slots.take(&start, &material.repository.spec.limits, &context.caches) {
+        return Ok(Some(PAUSE_FOR_SLOT));
+    }
+    match apply::create(&context.client, &job).await {
+        Ok(true) => {
+            let text = format!("restores snapshot {} of {}", snapshot.id, snapshot.time);
+            tell(material.claim, &News { reason: Reason::RestoreStarted, text }, context).await;
+            Ok(None)
+        }
+        Ok(false) => {
+            context.slots.give_back(&start.job);
+            Ok(Some(PAUSE_FOR_SLOT))
+        }
+        Err(error) => {
+            context.slots.give_back(&start.job);
+            Err(error)
+        }
+    }
+}
+
+fn is_privileged(claim: &PersistentVolumeClaim, context: &Context) -> bool {
+    let namespace = namespace_of(claim, context);
+    let said = namespace.as_ref().and_then(|namespace| namespace.annotations().get(PRIVILEGED_MOVERS).cloned());
+    said.is_some_and(|said| said.eq_ignore_ascii_case("true"))
+}
+
+/// Gives the prime's volume to the claim, in one write: no moment is between the new owner and the promise to keep it.
+async fn hand_over(
+    claim: &PersistentVolumeClaim,
+    observed: &Observed,
+    volume: &PersistentVolume,
+    context: &Context,
+) -> Result<(), Error> {
+    let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.clone());
+    let policy = volume.annotations().get(RECLAIM_POLICY).cloned().or(policy).unwrap_or_else(|| "Delete".to_owned());
+    let recorded = observed
+        .recorded
+        .as_ref()
+        .ok_or_else(|| Error::Object { what: format!("claim {} has no decision", claim.name_any()) })?;
+    let from = match &recorded.verdict {
+        Verdict::Restore { snapshot } => snapshot.id.to_string(),
+        Verdict::Fresh { .. } | Verdict::Kept { .. } | Verdict::Hold { .. } => "nothing".to_owned(),
+    };
+    let namespace = claim.namespace().unwrap_or_default();
+    let change = json!({
+        "metadata": {
+            "resourceVersion": volume.resource_version(),
+            "annotations": {
+                RECLAIM_POLICY: policy,
+                POPULATED_FROM: format!("{namespace}/{from}"),
+                DECISION: recorded.to_json(),
+            },
+        },
+        "spec": {
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "namespace": namespace,
+                "name": claim.name_any(),
+                "uid": claim.uid(),
+                "resourceVersion": claim.resource_version(),
+            },
+        },
+    });
+    let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
+    let name = volume.name_any();
+    let what = format!("give PersistentVolume {name} to claim {namespace}/{}", claim.name_any());
+    apply::merge(&volumes, &name, &change, &what).await?;
+    Ok(())
+}
+
+/// Puts the reclaim policy back, then removes what was needed. The prime goes last: as long as it is there, somebody knows
+/// that something is left to do.
+async fn clear_up(observed: &Observed, volume: Option<&PersistentVolume>, context: &Context) -> Result<(), Error> {
+    if let Some(volume) = volume {
+        let name = volume.name_any();
+        let policy = volume.annotations().get(RECLAIM_POLICY).cloned().unwrap_or_else(|| "Delete".to_owned());
+        let change = json!({
+            "metadata": {"resourceVersion": volume.resource_version(), "annotations": {RECLAIM_POLICY: null}},
+            "spec": {"persistentVolumeReclaimPolicy": policy},
+        });
+        let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
+        let what = format!("put the reclaim policy of PersistentVolume {name} back");
+        apply::merge(&volumes, &name, &change, &what).await?;
+    }
+    if let Restoring::Job { job, .. } = &observed.restoring {
+        apply::delete(&context.client, &**job).await?;
+    }
+    if let Some(prime) = &observed.prime {
+        apply::delete(&context.client, &**prime).await?;
+    }
+    Ok(())
+}
+
+/// The source is there when the gate is open, and follows its policy from then on.
+async fn ensure_source(
+    material: &Material<'_>,
+    observed: &Observed,
+    gate: Gate,
+    context: &Context,
+) -> Result<(), Error> {
+    let live = observed.source.as_deref();
+    if live.is_some_and(|live| !is_ours(live)) {
+        return Ok(());
+    }
+    let follows = match gate {
+        Gate::Ready => true,
+        Gate::Disabled => live.is_some(),
+        Gate::WaitingForBound | Gate::WaitingForRestore | Gate::WaitingForAge { .. } => false,
+    };
+    if follows {
+        apply::apply(&context.client, live, &material.source()).await?;
+    }
+    context.metrics.gate(material.key, gate);
+    Ok(())
+}
+
+/// The label is gone or says no: the schedule ends. The history stays, and so does the destination, which a claim that is
+/// bound may name for ever.
+async fn end_backups(claim: &PersistentVolumeClaim, context: &Context) -> Result<(), Error> {
+    let Ok(names) = ClaimKey::new(claim.namespace().unwrap_or_default(), claim.name_any()) else { return Ok(()) };
+    let source = context.caches.sources.get(&key(&names.backup_name(), claim.namespace()));
+    let is_of_claim = |source: &api::volsync::ReplicationSource| {
+        is_ours(source) && source.owner_references().iter().any(|owner| Some(&owner.uid) == claim.uid().as_ref())
+    };
+    if let Some(source) = source.filter(|source| is_of_claim(source)) {
+        apply::delete(&context.client, &*source).await?;
+        tracing::info!(
+            namespace = names.namespace(),
+            claim = names.pvc(),
+            "backups end: the claim does not ask for them any more"
+        );
+    }
+    context.metrics.forget(&names);
+    Ok(())
+}
+
+/// Writes a decision onto its claim.
+async fn record(claim: &PersistentVolumeClaim, recorded: &Recorded, context: &Context) -> Result<(), Error> {
+    let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+    // Not onto another claim of the same name.
+    let change = json!({"metadata": {"uid": claim.uid(), "annotations": {DECISION: recorded.to_json()}}});
+    let what = format!("record the decision about claim {namespace}/{name}");
+    apply::merge(&claims, &name, &change, &what).await?;
+    tracing::info!(namespace, claim = name, decision = recorded.verdict.as_str(), "{}", recorded.verdict);
+    Ok(())
+}
+
+/// Tells what is new, and what the destination says of it.
+async fn report(material: &Material<'_>, observed: &Observed, plan: &Plan, context: &Context) -> Result<(), Error> {
+    if let Some(news) = &plan.news {
+        tell(material.claim, news, context).await;
+    }
+    let obstacle = match &observed.restoring {
+        Restoring::Job { job, .. } => job::obstacle(job, &context.caches),
+        Restoring::No | Restoring::Foreign { .. } => None,
+    };
+    let recorded = plan.record.as_ref().or(observed.recorded.as_ref());
+    let name = material.key.backup_name();
+    let destination = context.caches.destinations.get(&key(&name, Some(material.key.namespace().to_owned())));
+    let Some(destination) = destination.filter(|destination| is_ours(&**destination)) else { return Ok(()) };
+    crate::destination::report_population(
+        &destination,
+        recorded,
+        observed.is_bound,
+        obstacle.as_deref(),
+        RESTORE_ONCE,
+        context,
+    )
+    .await
+}
+
+async fn tell(claim: &PersistentVolumeClaim, news: &News, context: &Context) {
+    let about = claim.object_ref(&());
+    context.tell(&about, news.reason.is_warning(), news.reason.as_str(), "Populate", &news.text).await;
+}

@@ -1,0 +1,255 @@
+//! Numbers for Prometheus: VolSync's under their names, so that alerts and dashboards go on, and ours.
+//!
+//! Series go with their objects. Names and labels are a closed list.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use api::naming::ClaimKey;
+use api::recorded::Verdict;
+use api::volsync::ReplicationSource;
+use kube::ResourceExt;
+
+use crate::claim::gate::Gate;
+
+/// Durations of a source that its quantiles are made of: a day of hourly backups, and a few by hand.
+const DURATIONS_MAX: usize = 32;
+
+/// The quantiles that VolSync's summary has.
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+
+/// All numbers.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By namespace and name.
+    sources: BTreeMap<(String, String), Source>,
+    /// Decisions by repository, word and reason.
+    decisions: BTreeMap<(String, &'static str, &'static str), u64>,
+    /// What was decided last, by claim: its word and reason.
+    held: BTreeMap<(String, String), &'static str>,
+    gates: BTreeMap<(String, String), &'static str>,
+    errors: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    method: String,
+    is_out_of_sync: bool,
+    is_quarantined: bool,
+    missed: u64,
+    count: u64,
+    sum: Duration,
+    durations: VecDeque<Duration>,
+}
+
+impl Metrics {
+    /// A source was looked at.
+    pub fn source(&self, source: &ReplicationSource, method: &str, is_out_of_sync: bool) {
+        self.of(source, |found| {
+            method.clone_into(&mut found.method);
+            found.is_out_of_sync = is_out_of_sync;
+        });
+    }
+
+    /// A run has ended.
+    pub fn synchronized(&self, source: &ReplicationSource, method: &str, duration: Duration, is_late: bool) {
+        self.of(source, |found| {
+            method.clone_into(&mut found.method);
+            found.missed += u64::from(is_late);
+            found.count += 1;
+            found.sum += duration;
+            if found.durations.len() == DURATIONS_MAX {
+                found.durations.pop_front();
+            }
+            found.durations.push_back(duration);
+        });
+    }
+
+    /// Whether the last snapshot is held back.
+    pub fn quarantined(&self, source: &ReplicationSource, is_quarantined: bool) {
+        self.of(source, |found| found.is_quarantined = is_quarantined);
+    }
+
+    fn of(&self, source: &ReplicationSource, change: impl FnOnce(&mut Source)) {
+        let mut state = self.lock();
+        change(state.sources.entry((source.namespace().unwrap_or_default(), source.name_any())).or_default());
+    }
+
+    /// A claim was decided about.
+    pub fn decided(&self, claim: &ClaimKey, repository: &str, verdict: &Verdict) {
+        let reason = match verdict {
+            Verdict::Hold { reason, .. } => reason.as_str(),
+            Verdict::Restore { .. } | Verdict::Fresh { .. } | Verdict::Kept { .. } => "",
+        };
+        let mut state = self.lock();
+        *state.decisions.entry((repository.to_owned(), verdict.as_str(), reason)).or_default() += 1;
+        if verdict.is_hold() {
+            state.held.insert(place(claim), reason);
+        } else {
+            state.held.remove(&place(claim));
+        }
+    }
+
+    /// Where the gate of a claim stands.
+    pub fn gate(&self, claim: &ClaimKey, gate: Gate) {
+        self.lock().gates.insert(place(claim), gate.as_str());
+    }
+
+    /// A claim is ours no more.
+    pub fn forget(&self, claim: &ClaimKey) {
+        let mut state = self.lock();
+        state.held.remove(&place(claim));
+        state.gates.remove(&place(claim));
+    }
+
+    /// A look at an object of this kind has failed.
+    pub fn failed(&self, kind: &'static str, class: &'static str) {
+        *self.lock().errors.entry((kind, class)).or_default() += 1;
+    }
+
+    /// Drops the series of everything that is not there any more.
+    pub fn keep(&self, has_source: impl Fn(&str, &str) -> bool, has_claim: impl Fn(&str, &str) -> bool) {
+        let mut state = self.lock();
+        state.sources.retain(|(namespace, name), _| has_source(namespace, name));
+        state.held.retain(|(namespace, name), _| has_claim(namespace, name));
+        state.gates.retain(|(namespace, name), _| has_claim(namespace, name));
+    }
+
+    /// In Prometheus' text format.
+    pub fn text(&self) -> String {
+        let state = self.lock();
+        let mut out = String::new();
+        sources(&state, &mut out);
+        family(&mut out, "perennial_decisions_total", "counter", "Decisions about claims.");
+        for ((repository, decision, reason), count) in &state.decisions {
+            let labels = [("repository", repository.as_str()), ("decision", *decision), ("reason", *reason)];
+            line(&mut out, "perennial_decisions_total", &labels, count);
+        }
+        family(&mut out, "perennial_claim_held", "gauge", "Claims that wait, by why.");
+        for ((namespace, name), reason) in &state.held {
+            line(
+                &mut out,
+                "perennial_claim_held",
+                &[("namespace", namespace), ("persistentvolumeclaim", name), ("reason", reason)],
+                1,
+            );
+        }
+        family(
+            &mut out,
+            "perennial_source_gate",
+            "gauge",
+            "Whether backups of a claim may run, by where the gate stands.",
+        );
+        for ((namespace, name), gate) in &state.gates {
+            line(
+                &mut out,
+                "perennial_source_gate",
+                &[("namespace", namespace), ("persistentvolumeclaim", name), ("state", gate)],
+                1,
+            );
+        }
+        family(&mut out, "perennial_reconcile_errors_total", "counter", "Looks at objects that have failed.");
+        for ((kind, class), count) in &state.errors {
+            line(&mut out, "perennial_reconcile_errors_total", &[("kind", kind), ("class", class)], count);
+        }
+        out
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn place(claim: &ClaimKey) -> (String, String) {
+    (claim.namespace().to_owned(), claim.pvc().to_owned())
+}
+
+fn sources(state: &State, out: &mut String) {
+    let labelled = |(namespace, name): &(String, String), method: &str| {
+        [
+            ("obj_name", name.clone()),
+            ("obj_namespace", namespace.clone()),
+            ("role", "source".to_owned()),
+            ("method", method.to_owned()),
+        ]
+    };
+    let each = |out: &mut String, name: &str, value: &dyn Fn(&Source) -> f64| {
+        for (place, source) in &state.sources {
+            let labels = labelled(place, &source.method);
+            line(out, name, &labels.each_ref().map(|(key, value)| (*key, value.as_str())), value(source));
+        }
+    };
+    family(out, "volsync_volume_out_of_sync", "gauge", "Whether the last backup is older than it should be.");
+    each(out, "volsync_volume_out_of_sync", &|source| f64::from(u8::from(source.is_out_of_sync)));
+    family(out, "volsync_missed_intervals_total", "counter", "Backups that ended after the next one was due.");
+    each(out, "volsync_missed_intervals_total", &|source| source.missed as f64);
+    family(out, "perennial_snapshot_quarantined", "gauge", "Whether the last snapshot is held back.");
+    each(out, "perennial_snapshot_quarantined", &|source| f64::from(u8::from(source.is_quarantined)));
+    family(out, "volsync_sync_duration_seconds", "summary", "How long backups took.");
+    for (place, source) in &state.sources {
+        let labels = labelled(place, &source.method);
+        let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
+        let mut sorted: Vec<Duration> = source.durations.iter().copied().collect();
+        sorted.sort_unstable();
+        for quantile in QUANTILES {
+            let value = at(&sorted, quantile).map_or(f64::NAN, |duration| duration.as_secs_f64());
+            let text = quantile.to_string();
+            let all: Vec<(&str, &str)> = labels.into_iter().chain([("quantile", text.as_str())]).collect();
+            line(out, "volsync_sync_duration_seconds", &all, value);
+        }
+        line(out, "volsync_sync_duration_seconds_sum", &labels, source.sum.as_secs_f64());
+        line(out, "volsync_sync_duration_seconds_count", &labels, source.count);
+    }
+}
+
+/// The smallest value that so large a part of all does not exceed.
+fn at(sorted: &[Duration], quantile: f64) -> Option<Duration> {
+    let rank = (quantile * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
+fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _fits = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    let labels =
+        labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect::<Vec<_>>().join(",");
+    let _fits = writeln!(out, "{name}{{{labels}}} {value}");
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volsyncs_series_keep_their_names_and_labels() {
+        let metrics = Metrics::default();
+        let mut source = ReplicationSource::new("data-backup", Default::default());
+        source.metadata.namespace = Some("media".to_owned());
+        metrics.source(&source, "kopia", true);
+        for seconds in [1, 2, 30] {
+            metrics.synchronized(&source, "kopia", Duration::from_secs(seconds), seconds > 20);
+        }
+        let text = metrics.text();
+        let labels = r#"{obj_name="data-backup",obj_namespace="media",role="source",method="kopia"}"#;
+        assert!(text.contains(&format!("volsync_volume_out_of_sync{labels} 1\n")), "{text}");
+        assert!(text.contains(&format!("volsync_missed_intervals_total{labels} 1\n")), "{text}");
+        assert!(text.contains(&format!("volsync_sync_duration_seconds_sum{labels} 33\n")), "{text}");
+        assert!(text.contains(r#"method="kopia",quantile="0.5"} 2"#), "{text}");
+        assert!(text.contains(r#"method="kopia",quantile="0.99"} 30"#), "{text}");
+        metrics.keep(|_, _| false, |_, _| true);
+        assert!(!metrics.text().contains("data-backup"));
+    }
+}

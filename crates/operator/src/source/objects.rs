@@ -1,0 +1,204 @@
+//! What a backup needs for a while: a VolumeSnapshot, a claim made of it or a clone, and the Job. Pure.
+
+use std::collections::BTreeMap;
+
+use api::decide::Creation;
+use api::mover::{BackupTask, Task};
+use api::naming::{ClaimKey, source_job_name};
+use api::retain::Retain;
+use api::volsync::ReplicationSource;
+use api::volsync::kopia::{KopiaRetain, SourceKopia};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+
+use super::observe::Observed;
+use crate::credentials;
+use crate::job::{self, Direction, Identity, Run};
+use crate::names::{CLEANUP, CREATED_BY, CREATOR};
+use crate::quantity;
+use crate::repository;
+use crate::snapshots::{VolumeSnapshot, VolumeSnapshotSource, VolumeSnapshotSpec};
+
+/// The manual trigger for which a Job was started, on the Job: a newer one gives another run.
+const MANUAL: &str = "perennial.dev/manual";
+
+/// Name, namespace, owner and marks of a temporary object.
+fn metadata(source: &ReplicationSource) -> ObjectMeta {
+    let labels = [(CREATED_BY, CREATOR.to_owned()), (CLEANUP, source.uid().unwrap_or_default())];
+    ObjectMeta {
+        name: Some(format!("volsync-{}-src", source.name_any())),
+        namespace: source.namespace(),
+        labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+        owner_references: Some(vec![owner(source)]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn owner(source: &ReplicationSource) -> OwnerReference {
+    OwnerReference {
+        api_version: ReplicationSource::api_version(&()).into_owned(),
+        kind: ReplicationSource::kind(&()).into_owned(),
+        name: source.name_any(),
+        uid: source.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// The VolumeSnapshot.
+pub fn snapshot(source: &ReplicationSource, claim: &PersistentVolumeClaim) -> VolumeSnapshot {
+    let class = section(source).and_then(|kopia| kopia.volume.volume_snapshot_class_name.clone());
+    let spec = VolumeSnapshotSpec {
+        source: VolumeSnapshotSource { persistent_volume_claim_name: Some(claim.name_any()) },
+        volume_snapshot_class_name: class,
+    };
+    VolumeSnapshot { metadata: metadata(source), spec, status: None }
+}
+
+/// A claim made of a VolumeSnapshot.
+pub fn copy(source: &ReplicationSource, claim: &PersistentVolumeClaim, of: &VolumeSnapshot) -> PersistentVolumeClaim {
+    let reference = TypedLocalObjectReference {
+        api_group: Some("snapshot.storage.k8s.io".to_owned()),
+        kind: "VolumeSnapshot".to_owned(),
+        name: of.name_any(),
+    };
+    let size = of.status.as_ref().and_then(|status| status.restore_size.clone()).map(Quantity);
+    made_of(source, claim, reference, size.filter(|size| quantity::bytes(size) != Some(0)))
+}
+
+/// A clone.
+pub fn clone(source: &ReplicationSource, claim: &PersistentVolumeClaim) -> PersistentVolumeClaim {
+    let reference =
+        TypedLocalObjectReference { api_group: None, kind: "PersistentVolumeClaim".to_owned(), name: claim.name_any() };
+    made_of(source, claim, reference, None)
+}
+
+/// Size: what the source says, what the copy needs, what the claim has, what it asked for; the first that is known.
+fn made_of(
+    source: &ReplicationSource,
+    claim: &PersistentVolumeClaim,
+    reference: TypedLocalObjectReference,
+    needed: Option<Quantity>,
+) -> PersistentVolumeClaim {
+    let wanted = claim.spec.clone().unwrap_or_default();
+    let options = section(source).map(|kopia| kopia.volume.clone()).unwrap_or_default();
+    let has = claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").cloned());
+    let asked = wanted.resources.and_then(|resources| resources.requests?.get("storage").cloned());
+    let size = options.capacity.or(needed).or(has).or(asked);
+    let requests = size.map(|size| BTreeMap::from([("storage".to_owned(), size)]));
+    PersistentVolumeClaim {
+        metadata: metadata(source),
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: options.access_modes.or(wanted.access_modes),
+            storage_class_name: options.storage_class_name.or(wanted.storage_class_name),
+            volume_mode: wanted.volume_mode,
+            data_source: Some(reference),
+            resources: Some(VolumeResourceRequirements { requests, limits: None }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn section(source: &ReplicationSource) -> Option<&SourceKopia> {
+    source.spec.kopia.as_ref()
+}
+
+/// The Job that reads `data`; an error is what a person has to mend.
+pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: &str) -> Result<Job, String> {
+    let kopia = section(source).ok_or("spec.kopia is missing")?;
+    let claim = source.spec.source_pvc.clone().unwrap_or_default();
+    let names = ClaimKey::new(source.namespace().unwrap_or_default(), claim).map_err(|error| error.to_string())?;
+    let secret = kopia.repository.clone().unwrap_or_default();
+    let own = observed.run.own.as_ref();
+    let spec = own.map(|own| &own.repository.spec);
+    let task = Task::Backup(BackupTask {
+        claim: names,
+        identity: observed.run.identity.clone(),
+        data: "/data".into(),
+        layout: observed.run.layout,
+        ledger: own.is_some(),
+        cluster: spec.and_then(|spec| spec.cluster_name.clone()),
+        compression: kopia.compression.clone().filter(|name| !name.is_empty()),
+        parallelism: kopia.parallelism.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0),
+        retain: kopia.retain.as_ref().map(retain).unwrap_or_default(),
+        expected_repository_id: own.and_then(|own| own.expected.clone()),
+        creation: spec.map_or(Creation::IfEmpty, |spec| spec.create),
+        no_maintenance: spec.is_some_and(|spec| !spec.maintenance.enabled),
+    });
+    let mut variables = spec.map(repository::variables).unwrap_or_default();
+    if let Some(own) = own {
+        let guard = own.policy.spec.guard;
+        variables.push(("PERENNIAL_GUARD_FILES_PERCENT", guard.files_percent.to_string()));
+        variables.push(("PERENNIAL_GUARD_BYTES_PERCENT", guard.bytes_percent.to_string()));
+    }
+    let given = kopia.mover.mover_security_context.clone().map(Box::new);
+    let identity = match (observed.run.is_privileged, given) {
+        (true, given) => Identity::Elevated(given),
+        (false, Some(given)) => Identity::Given(given),
+        // Without a word from anybody: the user that the image has.
+        (false, None) => Identity::Plain { uid: USER, gid: USER, fs_group: USER },
+    };
+    let run = Run {
+        name: &source_job_name(&source.name_any()),
+        namespace: &source.namespace().unwrap_or_default(),
+        owner: owner(source),
+        image: &observed.image,
+        direction: Direction::Backup,
+        repository: &observed.run.repository,
+        class: &observed.run.class,
+        secret: &secret,
+        data,
+        directory: spec.and_then(|spec| credentials::directory(&spec.store)),
+        identity,
+        cache: kopia.cache.place.cache_capacity.clone(),
+        variables,
+        resources: kopia.mover.mover_resources.clone(),
+        affinity: kopia.mover.mover_affinity.clone(),
+        node_selector: BTreeMap::new(),
+        tolerations: Vec::new(),
+        labels: kopia.mover.mover_pod_labels.clone().unwrap_or_default(),
+        service_account: kopia.mover.mover_service_account.clone(),
+        volumes: kopia.mover.mover_volumes.clone().unwrap_or_default(),
+    };
+    let mut job = job::build(&run, &task);
+    job.annotations_mut().insert(MANUAL.to_owned(), manual.to_owned());
+    Ok(job)
+}
+
+/// The image's own user: nobody that a machine has.
+const USER: i64 = 65532;
+
+fn retain(retain: &KopiaRetain) -> Retain {
+    let count = |count: Option<i32>| count.and_then(|count| u32::try_from(count).ok());
+    Retain {
+        hourly: count(retain.hourly),
+        daily: count(retain.daily),
+        weekly: count(retain.weekly),
+        monthly: count(retain.monthly),
+        yearly: count(retain.yearly),
+        latest: count(retain.latest),
+        within: None,
+        last: None,
+    }
+}
+
+/// The manual trigger for which a Job was started.
+pub fn manual(job: &Job) -> Option<String> {
+    job.annotations().get(MANUAL).cloned()
+}
+
+/// When a Job has ended.
+pub fn finished(job: &Job) -> Option<Timestamp> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let ended = conditions
+        .iter()
+        .find(|found| matches!(found.type_.as_str(), "Complete" | "Failed") && found.status == "True")?;
+    Some(ended.last_transition_time.as_ref()?.0)
+}

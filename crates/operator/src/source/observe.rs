@@ -1,0 +1,223 @@
+//! What is seen of a source: its claim, what was made for it, and how its mover is to run.
+
+use std::sync::Arc;
+
+use api::mover::Layout;
+use api::naming::{ClaimKey, Identity, VolsyncNames, source_job_name, volsync_identity};
+use api::v1alpha1::repository::Limits;
+use api::v1alpha1::{BackupPolicy, BackupRepository};
+use api::volsync::ReplicationSource;
+use api::volsync::kopia::SourceKopia;
+use api::volsync::method::Method;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use kube::{Resource, ResourceExt};
+
+use crate::caches::key;
+use crate::claim::judge::{Judgement, judge};
+use crate::context::Context;
+use crate::error::{Error, retry_after};
+use crate::job::{self, Progress};
+use crate::names::{MANAGED_BY, MANAGER, PRIVILEGED_MOVERS};
+use crate::repository;
+use crate::snapshots::VolumeSnapshot;
+
+/// Everything that [`plan`](super::plan::plan) needs to know.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The claim; none if it is not there.
+    pub claim: Option<Arc<PersistentVolumeClaim>>,
+    /// The mover's section, or why there is none.
+    pub kopia: Result<SourceKopia, String>,
+    /// How the mover is to run.
+    pub run: Run,
+    /// What the repository's Secret lacks; none while it is not needed.
+    pub secret: Result<(), String>,
+    /// The Job of this source.
+    pub job: Option<Arc<Job>>,
+    /// How far it is.
+    pub progress: Option<Progress>,
+    /// What keeps it from running.
+    pub obstacle: Option<String>,
+    /// A Job of its name that is somebody else's.
+    pub foreign_job: Option<String>,
+    /// The VolumeSnapshot of this source.
+    pub snapshot: Option<Arc<VolumeSnapshot>>,
+    /// The claim made of it, or the clone.
+    pub copy: Option<Arc<PersistentVolumeClaim>>,
+    /// Whether the cluster knows VolumeSnapshots.
+    pub can_snapshot: bool,
+    /// How long to wait after the last failure.
+    pub pause: std::time::Duration,
+    /// The image of movers.
+    pub image: String,
+}
+
+/// How the mover of a source runs.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What only a generated source has.
+    pub own: Option<Own>,
+    /// The history in the repository.
+    pub identity: Identity,
+    /// How repositories lie in the store.
+    pub layout: Layout,
+    /// The repository, by which limits are counted.
+    pub repository: String,
+    /// How many movers it may have.
+    pub limits: Limits,
+    /// The storage class of the volume.
+    pub class: String,
+    /// Whether the namespace allows elevated rights.
+    pub is_privileged: bool,
+    /// The mover, for metrics.
+    pub method: String,
+}
+
+/// What a generated source has behind it.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its claim's names.
+    pub key: ClaimKey,
+    /// Its repository.
+    pub repository: Arc<BackupRepository>,
+    /// Its policy.
+    pub policy: Arc<BackupPolicy>,
+    /// Which repository it must be, if one was seen.
+    pub expected: Option<api::id::RepositoryId>,
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Observed, Error> {
+    let caches = &context.caches;
+    let namespace = source.namespace();
+    let claim = source.spec.source_pvc.as_deref().and_then(|name| caches.claims.get(&key(name, namespace.clone())));
+    let kopia = section(source);
+    let own = own(context, source, claim.as_deref());
+    let run = run(context, source, claim.as_deref(), kopia.as_ref().ok(), own);
+    let name = source.name_any();
+    let job = caches.jobs.get(&key::<Job>(&source_job_name(&name), namespace.clone()));
+    let (job, foreign) = match job {
+        Some(job) if owns(source, &*job) => (Some(job), None),
+        Some(job) => (None, Some(job.name_any())),
+        None => (None, None),
+    };
+    let copy = format!("volsync-{name}-src");
+    let snapshot = caches.snapshots.get(&key(&copy, namespace.clone())).filter(|found| owns(source, &**found));
+    let copy = caches.claims.get(&key(&copy, namespace.clone())).filter(|found| owns(source, &**found));
+    let secret = match kopia.as_ref().ok().and_then(|kopia| kopia.repository.clone()) {
+        Some(secret) if job.is_none() => checked(context, namespace.as_deref().unwrap_or_default(), &secret).await?,
+        Some(_) => Ok(()),
+        None => Err("spec.kopia.repository names no Secret".to_owned()),
+    };
+    Ok(Observed {
+        progress: job.as_deref().map(|job| job::progress(job, caches)),
+        obstacle: job.as_deref().and_then(|job| job::obstacle(job, caches)),
+        foreign_job: foreign,
+        can_snapshot: context.able.volume_snapshots,
+        pause: retry_after(context.failures(source).saturating_add(2)),
+        image: context.settings.image.clone(),
+        claim,
+        kopia,
+        run,
+        secret,
+        job,
+        snapshot,
+        copy,
+    })
+}
+
+fn owns<K: Resource>(source: &ReplicationSource, object: &K) -> bool {
+    object.owner_references().iter().any(|owner| Some(&owner.uid) == source.uid().as_ref())
+}
+
+/// The Kopia section, or what the condition says.
+fn section(source: &ReplicationSource) -> Result<SourceKopia, String> {
+    const NONE: &str = "a replication method must be specified - enabled movers: [kopia]";
+    match source.spec.method() {
+        Method::Kopia(kopia) => Ok(kopia.clone()),
+        Method::Restic(_) => Err("the restic mover is not served by this version".to_owned()),
+        Method::Foreign(name) => Err(format!("the mover {name} is not served here: {NONE}")),
+        Method::External(_) | Method::Missing => Err(NONE.to_owned()),
+        Method::Several(sections) => {
+            let names = sections.names().collect::<Vec<_>>().join(", ");
+            Err(format!("only one replication method can be supplied, here are {names}"))
+        }
+    }
+}
+
+/// What stands behind a generated source. A source that somebody wrote has none, whatever its name.
+fn own(context: &Context, source: &ReplicationSource, claim: Option<&PersistentVolumeClaim>) -> Option<Own> {
+    if source.labels().get(MANAGED_BY).map(String::as_str) != Some(MANAGER) {
+        return None;
+    }
+    let claim = claim?;
+    let namespace = claim.namespace()?;
+    let labels = context.caches.namespaces.get(&key(&namespace, None))?.labels().clone();
+    let Judgement::Protected(protection) = judge(claim, &labels, &context.caches.policies_in_order()) else {
+        return None;
+    };
+    let repository = context.caches.repositories.get(&key(&protection.policy.spec.repository, None))?;
+    let names = ClaimKey::new(namespace, claim.name_any()).ok()?;
+    let known = context.ledger.of(&repository.name_any(), &names).map(|entry| entry.repository_id);
+    let expected = repository.spec.id.clone().or(known);
+    Some(Own { key: names, policy: protection.policy, expected, repository })
+}
+
+fn run(
+    context: &Context,
+    source: &ReplicationSource,
+    claim: Option<&PersistentVolumeClaim>,
+    kopia: Option<&SourceKopia>,
+    own: Option<Own>,
+) -> Run {
+    let namespace = source.namespace().unwrap_or_default();
+    let space = context.caches.namespaces.get(&key(&namespace, None));
+    let is_privileged = space.is_some_and(|space| {
+        space.annotations().get(PRIVILEGED_MOVERS).is_some_and(|said| said.eq_ignore_ascii_case("true"))
+    });
+    let class = claim.and_then(|claim| claim.spec.as_ref()?.storage_class_name.clone()).unwrap_or_default();
+    let (identity, layout, repository, limits) = match &own {
+        Some(own) => {
+            let spec = &own.repository.spec;
+            (repository::identity(spec, &own.key), spec.layout, own.repository.name_any(), spec.limits)
+        }
+        None => {
+            let text = |value: Option<&String>| value.map(String::as_str).unwrap_or_default().to_owned();
+            let identity = volsync_identity(&VolsyncNames {
+                name: &source.name_any(),
+                namespace: &namespace,
+                username: &text(kopia.and_then(|kopia| kopia.username.as_ref())),
+                hostname: &text(kopia.and_then(|kopia| kopia.hostname.as_ref())),
+                path: &text(kopia.and_then(|kopia| kopia.source_path_override.as_ref())),
+                ..VolsyncNames::default()
+            });
+            let secret = kopia.and_then(|kopia| kopia.repository.clone()).unwrap_or_default();
+            (identity, Layout::Shared, format!("{namespace}.{secret}"), Limits::default())
+        }
+    };
+    Run { own, identity, layout, repository, limits, class, is_privileged, method: "kopia".to_owned() }
+}
+
+/// A repository's Secret, before a mover is started with it.
+async fn checked(context: &Context, namespace: &str, name: &str) -> Result<Result<(), String>, Error> {
+    let Some(secret) = context.secret(namespace, name).await? else {
+        return Ok(Err(format!("there is no Secret {namespace}/{name}")));
+    };
+    Ok(complete(&secret).map_err(|key| format!("Secret {namespace}/{name} has no key {key}")))
+}
+
+/// What every Kopia repository's Secret has, however it names its place.
+fn complete(secret: &Secret) -> Result<(), &'static str> {
+    let has = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).is_some_and(|value| !value.0.is_empty());
+    if !has("KOPIA_PASSWORD") {
+        return Err("KOPIA_PASSWORD");
+    }
+    if !has("KOPIA_REPOSITORY") && !has("KOPIA_S3_BUCKET") {
+        return Err("KOPIA_REPOSITORY, nor KOPIA_S3_BUCKET");
+    }
+    Ok(())
+}
