@@ -115,6 +115,9 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
     for archive in archives {
         cluster::load(cluster, &archive)?;
     }
+    if !options.control_plane {
+        install(root, cluster)?;
+    }
     let started = Instant::now();
     let mut command = tests(root, options, &[])?;
     command
@@ -131,9 +134,31 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
     finish(command, started)
 }
 
+/// Installs the product, as a user would.
+fn install(root: &Path, cluster: &Cluster) -> Result<()> {
+    let kube = programs::ensure(root, &programs::CLUSTER)?.join("kube");
+    let apply = ["kubectl", "apply", "--server-side", "--force-conflicts"];
+    for what in [["--filename", "deploy/crds"], ["--kustomize", "deploy/kustomize/base"]] {
+        let output = Command::new(&kube)
+            .args(apply)
+            .args(what)
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .current_dir(root)
+            .stdin(Stdio::null())
+            .output()
+            .context("run kubectl")?;
+        if !output.status.success() {
+            bail!("kubectl apply {}: {}", what.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+    }
+    Ok(())
+}
+
 fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
     println!("left out, for they are about what a cluster of ours has: {}", OWN_CLUSTER.join(", "));
-    println!("that cluster has to have the images of `cargo xtask e2e --images`");
+    println!(
+        "that cluster has to have the images of `cargo xtask e2e --images`, deploy/crds and deploy/kustomize/base"
+    );
     let started = Instant::now();
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config").into_os_string());
     let kubeconfig = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()).or(home);
@@ -174,9 +199,12 @@ fn archives(root: &Path, options: &Options) -> Result<Vec<PathBuf>> {
 }
 
 fn tests(root: &Path, options: &Options, more: &[&str]) -> Result<Command> {
-    let target = if options.control_plane { "control_plane" } else { "harness" };
+    let targets: &[&str] = match options.control_plane {
+        true => &["--test", "control_plane"],
+        false => &["--test", "harness", "--test", "zero_touch"],
+    };
     let mut command = checkout::cargo(root);
-    command.args(["test", "--package", "e2e", "--features", "cluster", "--test", target]).args(more);
+    command.args(["test", "--package", "e2e", "--features", "cluster", "--no-fail-fast"]).args(targets).args(more);
     command.env(tools::VERSITYGW.variable, tools::ensure(root, &tools::VERSITYGW)?);
     // An error says what it waited for; where in the program that was is noise of two pages.
     command.env("RUST_BACKTRACE", "0");

@@ -26,6 +26,9 @@ impl Document {
         let mut object = self.object.clone();
         if self.kind()?.namespaced {
             object["metadata"]["namespace"] = json!(space.name);
+        } else {
+            // The installation has objects of the usual names.
+            object["metadata"]["name"] = json!(space.unique(object["metadata"]["name"].as_str().unwrap_or_default()));
         }
         object.as_object_mut().context("an object")?.remove("status");
         Ok(serde_json::from_value(object)?)

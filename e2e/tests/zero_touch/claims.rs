@@ -144,3 +144,21 @@ fn a_stateful_sets_claim_comes_back_under_it() -> Result<()> {
         protected.remove().await
     })
 }
+#[test]
+fn all_kinds_of_files_come_back_where_movers_may_do_everything() -> Result<()> {
+    e2e::test("attributes", async |space| {
+        let elevated = json!({"metadata": {"annotations": {"volsync.backube/privileged-movers": "true"}}});
+        space.patch(&e2e::NAMESPACE, &space.name, elevated).await?;
+        let protected = Protected::new(space).await?;
+        protected.claim("data").await?;
+        space.bound("data").await?;
+        space.fill_tree("data").await?;
+        let before = space.tree("data", ".").await?;
+        protected.back_up("data", "one").await?;
+        protected.delete("data").await?;
+        protected.claim("data").await?;
+        space.bound("data").await?;
+        e2e::same_trees(&before, &space.tree("data", ".").await?)?;
+        protected.remove().await
+    })
+}
