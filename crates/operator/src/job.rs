@@ -110,6 +110,9 @@ pub struct Run<'a> {
     pub secret: &'a str,
     /// The claim that is mounted at `/data`.
     pub data: &'a str,
+    /// Whether that is somebody's claim and not a copy of it: then nothing may change it, and the kubelet must not give its
+    /// files to the mover's group.
+    pub is_live: bool,
     /// Where the repository is, if it is no bucket.
     pub directory: Option<Directory>,
     /// As whom.
@@ -205,8 +208,7 @@ fn variables(run: &Run<'_>) -> Vec<EnvVar> {
 fn mounts(run: &Run<'_>) -> Vec<(Volume, VolumeMount)> {
     let is_backup = run.direction == Direction::Backup;
     let mut mounts = vec![
-        // Read only in the container and not as a volume: not every driver can stage a claim so.
-        mount("data", "/data", is_backup, claim(run.data, false)),
+        mount("data", "/data", is_backup, claim(run.data, run.is_live)),
         mount("cache", "/cache", false, empty(None, run.cache.clone())),
         mount("tempdir", "/tmp", false, empty(Some("Memory"), None)),
         mount("credentials", CREDENTIALS_PATH, true, secret(run.secret)),

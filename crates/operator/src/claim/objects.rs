@@ -207,6 +207,7 @@ impl Material<'_> {
             class: wanted.and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default(),
             secret: &self.key.credentials_name(),
             data: &prime_name(&self.claim.uid().unwrap_or_default()),
+            is_live: false,
             directory: credentials::directory(&spec.store),
             identity: identity(&policy.mover, is_privileged),
             cache: Some(policy.cache.capacity.clone()),

@@ -155,6 +155,7 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
         class: &observed.run.class,
         secret: &secret,
         data,
+        is_live: source.spec.source_pvc.as_deref() == Some(data),
         directory: spec.and_then(|spec| credentials::directory(&spec.store)),
         identity,
         cache: kopia.cache.place.cache_capacity.clone(),
