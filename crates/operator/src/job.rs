@@ -29,7 +29,8 @@ pub const REPOSITORY_PATH: &str = "/repository";
 /// How long a pod may take to leave the repository in order after it was told to end.
 const GRACE_S: i64 = 60;
 
-/// What a mover gets where nobody says anything: measured with a hundred thousand files and with one of 100 GiB.
+/// What a mover gets where nobody says anything. A backup of half a million files takes 131 MiB (docs/benchmarks.md); more
+/// memory means more that is under way at once.
 const MEMORY_REQUEST: &str = "128Mi";
 const MEMORY_LIMIT: &str = "512Mi";
 const CPU_REQUEST: &str = "50m";
@@ -175,7 +176,9 @@ fn pod(run: &Run<'_>, task: &Task) -> PodSpec {
             command: Some(command),
             args: Some(vec![task]),
             env: Some(variables(run)),
-            resources: Some(run.resources.clone().unwrap_or_else(usual_resources)),
+            resources: Some(
+                run.resources.clone().unwrap_or_else(|| self::resources(CPU_REQUEST, MEMORY_REQUEST, MEMORY_LIMIT)),
+            ),
             security_context: Some(container_security(&run.identity)),
             volume_mounts: Some(volume_mounts),
             ..Container::default()
@@ -271,14 +274,13 @@ pub fn directory_volume(directory: &Directory) -> Volume {
     }
 }
 
-fn usual_resources() -> ResourceRequirements {
+/// What a container asks for: a share of a processor and memory; and its limit of memory. A processor has none: what is idle
+/// may be used.
+pub fn resources(cpu: &str, memory: &str, memory_limit: &str) -> ResourceRequirements {
     let quantity = |text: &str| Quantity(text.to_owned());
     ResourceRequirements {
-        requests: Some(BTreeMap::from([
-            ("cpu".to_owned(), quantity(CPU_REQUEST)),
-            ("memory".to_owned(), quantity(MEMORY_REQUEST)),
-        ])),
-        limits: Some(BTreeMap::from([("memory".to_owned(), quantity(MEMORY_LIMIT))])),
+        requests: Some(BTreeMap::from([("cpu".to_owned(), quantity(cpu)), ("memory".to_owned(), quantity(memory))])),
+        limits: Some(BTreeMap::from([("memory".to_owned(), quantity(memory_limit))])),
         ..ResourceRequirements::default()
     }
 }

@@ -9,10 +9,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, PodSecurityContext, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Service,
-    ServicePort, ServiceSpec, Volume, VolumeMount,
+    PodTemplateSpec, Probe, SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Service, ServicePort,
+    ServiceSpec, Volume, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
@@ -21,7 +20,7 @@ use super::{catalog_name, token_name, variables};
 use crate::catalogs::PORT;
 use crate::context::Settings;
 use crate::credentials;
-use crate::job::{REPOSITORY_PATH, directory_volume};
+use crate::job::{REPOSITORY_PATH, directory_volume, resources};
 use crate::names::{MANAGED_BY, MANAGER, REPOSITORY};
 
 const CREDENTIALS_PATH: &str = "/run/perennial/credentials";
@@ -155,7 +154,9 @@ fn pod(repository: &BackupRepository, settings: &Settings) -> PodSpec {
                 container_port: i32::from(PORT),
                 ..ContainerPort::default()
             }]),
-            resources: Some(spec.catalog.resources.clone().unwrap_or_else(usual_resources)),
+            resources: Some(
+                spec.catalog.resources.clone().unwrap_or_else(|| resources(CPU_REQUEST, MEMORY_REQUEST, MEMORY_LIMIT)),
+            ),
             liveness_probe: Some(probe("/healthz", 10)),
             // Not the repository: whether that answers is an answer, and must be had.
             readiness_probe: Some(probe("/healthz", 2)),
@@ -229,17 +230,5 @@ fn probe(path: &str, period_seconds: i32) -> Probe {
         timeout_seconds: Some(5),
         failure_threshold: Some(6),
         ..Probe::default()
-    }
-}
-
-fn usual_resources() -> ResourceRequirements {
-    let quantity = |text: &str| Quantity(text.to_owned());
-    ResourceRequirements {
-        requests: Some(BTreeMap::from([
-            ("cpu".to_owned(), quantity(CPU_REQUEST)),
-            ("memory".to_owned(), quantity(MEMORY_REQUEST)),
-        ])),
-        limits: Some(BTreeMap::from([("memory".to_owned(), quantity(MEMORY_LIMIT))])),
-        ..ResourceRequirements::default()
     }
 }

@@ -7,7 +7,7 @@ use api::mover::{BackupTask, Task};
 use api::naming::{ClaimKey, source_job_name};
 use api::retain::Retain;
 use api::volsync::ReplicationSource;
-use api::volsync::kopia::{KopiaRetain, SourceKopia};
+use api::volsync::kopia::SourceKopia;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -127,7 +127,7 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
         cluster: spec.and_then(|spec| spec.cluster_name.clone()),
         compression: kopia.compression.clone().filter(|name| !name.is_empty()),
         parallelism: kopia.parallelism.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0),
-        retain: kopia.retain.as_ref().map(retain).unwrap_or_default(),
+        retain: kopia.retain.as_ref().map(Retain::from).unwrap_or_default(),
         expected_repository_id: own.and_then(|own| own.expected.clone()),
         creation: spec.map_or(Creation::IfEmpty, |spec| spec.create),
         no_maintenance: spec.is_some_and(|spec| !spec.maintenance.enabled),
@@ -175,20 +175,6 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
 
 /// The image's own user: nobody that a machine has.
 const USER: i64 = 65532;
-
-fn retain(retain: &KopiaRetain) -> Retain {
-    let count = |count: Option<i32>| count.and_then(|count| u32::try_from(count).ok());
-    Retain {
-        hourly: count(retain.hourly),
-        daily: count(retain.daily),
-        weekly: count(retain.weekly),
-        monthly: count(retain.monthly),
-        yearly: count(retain.yearly),
-        latest: count(retain.latest),
-        within: None,
-        last: None,
-    }
-}
 
 /// The manual trigger for which a Job was started.
 pub fn manual(job: &Job) -> Option<String> {
