@@ -186,8 +186,12 @@ async fn ensure_credentials(
             };
             let version = credentials::version(spec, &user, &source);
             if done != Some(version.as_str()) || needs_look {
-                let secret = credentials::secret(spec, &user, &values, material.metadata(name.clone()));
                 let live = context.secret_now(namespace, &name).await?;
+                if let Some(foreign) = live.as_ref().filter(|live| !is_ours(&***live)) {
+                    let missing = credentials::first_missing(foreign, &credentials::keys(spec, &user));
+                    return Ok(missing.map_or(Ok(version), |missing| Err(missing.to_string())));
+                }
+                let secret = credentials::secret(spec, &user, &values, material.metadata(name.clone()));
                 apply::apply(&context.client, live.as_deref(), &secret).await?;
             }
             Ok(Ok(version))

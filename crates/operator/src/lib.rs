@@ -142,10 +142,14 @@ async fn look_at<K, Looking>(
 /// Several changes that come together are one reason to look.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
+/// Tries at once after an object has changed between being read and being written.
+const QUICK_TRIES: u32 = 3;
+
 fn after_error<K: Resource<DynamicType = ()>>(object: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
     let what = apply::describe(&*object);
     let pause = context.failed(&*object);
-    if error.is_conflict() {
+    // Somebody else's field stays somebody else's: that is no matter of trying quickly.
+    if error.is_conflict() && context.failures(&*object) <= QUICK_TRIES {
         tracing::debug!(object = what, error = %error.chain(), "changed meanwhile");
         return Action::requeue(Duration::from_millis(200));
     }
