@@ -19,7 +19,7 @@ pub const SECRET_KEY: &str = "e2e-secret-key";
 pub const BUCKET: &str = "backups";
 
 /// Ends the server when standard input ends, and with it whoever holds the other end, however that ends.
-const WITH_US: &str = r#""$@" & cat >/dev/null; kill "$!"; wait"#;
+const WITH_US: &str = r#""$@" & cat >/dev/null; kill -KILL "$!"; wait"#;
 
 /// Longest wait until the server listens.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
