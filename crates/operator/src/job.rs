@@ -302,10 +302,13 @@ fn pod_security(identity: &Identity) -> PodSecurityContext {
         Identity::Given(context) => {
             PodSecurityContext { seccomp_profile: context.seccomp_profile.clone().or(seccomp), ..(**context).clone() }
         }
-        // Groups as somebody said; the user is the container's.
-        Identity::Elevated(context) => {
-            PodSecurityContext { seccomp_profile: seccomp, ..context.as_deref().cloned().unwrap_or_default() }
-        }
+        // Whoever may read everything needs no group, and what the kubelet does to give it one would be backed up.
+        Identity::Elevated(context) => PodSecurityContext {
+            seccomp_profile: seccomp,
+            fs_group: None,
+            fs_group_change_policy: None,
+            ..context.as_deref().cloned().unwrap_or_default()
+        },
     }
 }
 
