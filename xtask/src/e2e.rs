@@ -63,7 +63,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         (Some(context), _) => on_foreign(root, options, context),
         (None, Some(name)) => {
             let cluster = Cluster::new(name)?;
-            if cluster.network().is_err() {
+            if !cluster.is_up()? {
                 up::up(root, &cluster, &wanted(options))?;
             }
             on_own(root, options, &cluster)
@@ -143,6 +143,7 @@ fn install(root: &Path, cluster: &Cluster) -> Result<()> {
             .args(apply)
             .args(what)
             .env("KUBECONFIG", cluster.kubeconfig())
+            .env("KUBECACHEDIR", cluster.kubectl_cache())
             .current_dir(root)
             .stdin(Stdio::null())
             .output()

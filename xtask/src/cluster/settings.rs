@@ -69,6 +69,11 @@ impl Cluster {
         Ok(Network(text.trim().parse().with_context(|| format!("{} is damaged", path.display()))?))
     }
 
+    /// Does any process of it run? A directory alone may be the remains of one that was killed.
+    pub fn is_up(&self) -> Result<bool> {
+        Ok(self.network().is_ok() && !Hierarchies::find()?.processes(self).is_empty())
+    }
+
     /// Process 1 of the node, as the host numbers it.
     pub fn pid(&self) -> Result<i32> {
         let path = self.state.join("pid");
