@@ -5,8 +5,8 @@
 //!                                   ├─ decide ─→ Restore{snapshot} | Fresh{proof} | Hold{reason, detail}
 //! Claim (what is expected of it)  ──┘
 //! ```
-//! Guarantee: unknown never becomes empty. `Fresh` is made in two places only, `decide_empty` and `decide_unseen`,
-//! each with the [`Proof`] it rests on; everything that is not proven ends in `Hold`, which is asked again for ever.
+//! Guarantee: unknown never becomes empty. `Fresh` is made in `decide_empty`, in `decide_unseen`, and where a person's
+//! [`Word`] outweighs an open repository, each with the [`Proof`] it rests on; everything that is not proven ends in `Hold`, which is asked again for ever.
 //! A restore names a snapshot that is good, finished and not newer than what was asked for.
 //!
 //! Caveat: the facts must be a live look. This function cannot tell a cached answer from a fresh one.
@@ -19,6 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{RepositoryId, SnapshotId};
 use crate::ledger::LedgerEntry;
+
+mod word;
+
+pub use word::{Dismissal, Restore, Word};
 
 /// How many claims of a rebuild may be fresh before somebody has to confirm that this is meant.
 pub const MASS_FRESH_THRESHOLD: u64 = 3;
@@ -136,6 +140,8 @@ pub struct Claim {
     pub backup_expected: bool,
     /// Take the newest snapshot that is not newer than this. Whoever asks for it expects a backup.
     pub restore_as_of: Option<Timestamp>,
+    /// What a person says about this claim.
+    pub word: Word,
 }
 
 /// Whether a repository may be created where there is none.
@@ -186,6 +192,16 @@ pub enum Proof {
     NeverInitialised,
     /// The repository holds nothing of this identity, and a person declared it new.
     DeclaredNew {
+        /// The repository.
+        repository_id: RepositoryId,
+    },
+    /// A person dismissed this backup, and there is none that they did not.
+    Dismissed {
+        /// The newest.
+        snapshot: Snapshot,
+    },
+    /// The repository is the right one, and a person said that the claim is never to be restored by itself.
+    NotWanted {
         /// The repository.
         repository_id: RepositoryId,
     },
@@ -260,6 +276,10 @@ impl fmt::Display for Proof {
             }
             Self::NeverInitialised => out.write_str("the location is empty and was never used"),
             Self::DeclaredNew { repository_id } => write!(out, "repository {repository_id} was declared new"),
+            Self::Dismissed { snapshot } => write!(out, "snapshot {} of {} was dismissed", snapshot.id, snapshot.time),
+            Self::NotWanted { repository_id } => {
+                write!(out, "it is never to be restored by itself from repository {repository_id}")
+            }
         }
     }
 }
@@ -276,6 +296,15 @@ impl fmt::Display for Decision {
 
 /// What a claim gets, given what was found and what is expected.
 pub fn decide(facts: &Facts, claim: &Claim) -> Decision {
+    match look(facts, claim) {
+        Decision::Fresh { proof } if claim.word.restore == Restore::Force => {
+            hold(HoldReason::ExpectedBackupMissing, format!("a backup must exist (restore-mode force), but {proof}"))
+        }
+        decision => decision,
+    }
+}
+
+fn look(facts: &Facts, claim: &Claim) -> Decision {
     if !facts.secret_present {
         return hold(HoldReason::WaitingForRepoSecret, "the repository's credentials are not there yet");
     }
@@ -298,6 +327,9 @@ pub fn decide(facts: &Facts, claim: &Claim) -> Decision {
             }
             if !listing_complete {
                 return hold(HoldReason::RepositoryUnreachable, "the listing of snapshots ended early");
+            }
+            if claim.word.restore == Restore::Never {
+                return Decision::Fresh { proof: Proof::NotWanted { repository_id: id.clone() } };
             }
             decide_seen(snapshots, claim).unwrap_or_else(|| decide_unseen(id, facts, claim))
         }
@@ -325,20 +357,40 @@ fn decide_empty(facts: &Facts, claim: &Claim) -> Decision {
 /// The right repository holds snapshots of this identity; nothing if it holds none of any kind.
 fn decide_seen(snapshots: &Snapshots, claim: &Claim) -> Option<Decision> {
     let in_time = |snapshot: &&Snapshot| claim.restore_as_of.is_none_or(|as_of| snapshot.time <= as_of);
-    let is_quarantined = |snapshot: &Snapshot| snapshots.quarantined.iter().any(|held| held.id == snapshot.id);
+    let is_accepted = |snapshot: &Snapshot| claim.word.accepted.as_ref() == Some(&snapshot.id);
+    let is_quarantined = |snapshot: &Snapshot| {
+        !is_accepted(snapshot) && snapshots.quarantined.iter().any(|held| held.id == snapshot.id)
+    };
+    let accepted = snapshots.quarantined.iter().filter(|held| is_accepted(held));
     let newest = snapshots
         .good
         .iter()
         .filter(|snapshot| !is_quarantined(snapshot))
+        .chain(accepted)
         .filter(in_time)
         // Equal times are rare and must not make two looks differ.
         .max_by(|one, other| (one.time, &one.id).cmp(&(other.time, &other.id)));
-    if let Some(snapshot) = newest {
+    let is_held = |held: &&Snapshot| is_quarantined(held);
+    let held = snapshots.quarantined.iter().filter(is_held).filter(in_time).max_by_key(|snapshot| snapshot.time);
+    let is_dismissed = |snapshot: &Snapshot| {
+        claim.word.dismissed.as_ref().is_some_and(|word| word.covers(&snapshot.id, snapshot.time))
+    };
+    if let Some(snapshot) = newest.filter(|snapshot| !is_dismissed(snapshot)) {
         return Some(Decision::Restore { snapshot: snapshot.clone() });
     }
-    if let Some(held) = snapshots.quarantined.iter().filter(in_time).max_by_key(|snapshot| snapshot.time) {
-        let detail = format!("only quarantined snapshots, the newest {} of {}", held.id, held.time);
+    // What is held back is not nothing: only its own dismissal, or that of a newer one, lets an empty volume follow it.
+    let newer_held = held.filter(|held| newest.is_none_or(|newest| held.time > newest.time));
+    if let Some(held) = newer_held.filter(|held| !is_dismissed(held)) {
+        let detail = match newest {
+            Some(newest) => {
+                format!("{} of {} is dismissed, {} of {} is quarantined", newest.id, newest.time, held.id, held.time)
+            }
+            None => format!("only quarantined snapshots, the newest {} of {}", held.id, held.time),
+        };
         return Some(hold(HoldReason::OnlyQuarantined, detail));
+    }
+    if let Some(snapshot) = newer_held.or(newest) {
+        return Some(Decision::Fresh { proof: Proof::Dismissed { snapshot: snapshot.clone() } });
     }
     match claim.restore_as_of {
         Some(as_of) if !snapshots.good.is_empty() || !snapshots.quarantined.is_empty() => {
@@ -363,6 +415,10 @@ fn decide_unseen(id: &RepositoryId, facts: &Facts, claim: &Claim) -> Decision {
     };
     // A person's word that the repository is new outweighs what another repository held, not what this one held.
     if let Some(entry) = entry.filter(|entry| !facts.declared_new || entry.repository_id == *id) {
+        if claim.word.dismissed.as_ref().is_some_and(|word| word.covers(&entry.snapshot_id, entry.time)) {
+            let LedgerEntry { snapshot_id, time, files, bytes, .. } = entry.clone();
+            return Decision::Fresh { proof: Proof::Dismissed { snapshot: Snapshot { id: snapshot_id, time, files, bytes } } };
+        }
         let detail = format!("no snapshot, but the ledger records {} of {}", entry.snapshot_id, entry.time);
         return hold(HoldReason::ExpectedBackupMissing, detail);
     }
@@ -447,11 +503,13 @@ impl MassFreshGuard {
 
     /// The decision, or a hold in its place.
     ///
-    /// Not held: what a person declared new, and everything after the first restore, which proves the store right.
+    /// Not held: what a person declared new or does not want, and everything after the first restore, which proves the store right.
     pub fn admit(&self, decision: Decision) -> Decision {
         let is_suspicious = match &decision {
             Decision::Fresh { proof: Proof::RepositoryOpenNoHistory { .. } | Proof::NeverInitialised } => true,
-            Decision::Fresh { proof: Proof::DeclaredNew { .. } } => false,
+            Decision::Fresh { proof: Proof::DeclaredNew { .. } | Proof::Dismissed { .. } | Proof::NotWanted { .. } } => {
+                false
+            }
             Decision::Restore { .. } | Decision::Hold { .. } => false,
         };
         let is_mass = self.restored == 0 && self.fresh.saturating_add(1) >= self.threshold;

@@ -9,6 +9,7 @@ const UNEXPECTED: Claim = Claim {
     ledger_expected: false,
     backup_expected: false,
     restore_as_of: None,
+    word: Word { restore: Restore::IfThere, dismissed: None, accepted: None },
 };
 
 /// A moment on one day, by its hour.
@@ -114,6 +115,69 @@ fn quarantined_and_unfinished_snapshots_wait_for_a_person() {
     let snapshots = Snapshots { unfinished: 2, ..Snapshots::default() };
     let begun = Location::Open { id: RepositoryId::new("r1"), listing_complete: true, snapshots };
     check(&found(begun, knows_others()), &UNEXPECTED, "hold OnlyQuarantined: only unfinished snapshots, 2 of them");
+}
+
+fn dismissed(what: Dismissal) -> Claim {
+    Claim { word: Word { dismissed: Some(what), ..Word::default() }, ..UNEXPECTED }
+}
+
+#[test]
+fn what_a_person_dismisses_is_not_restored_and_nothing_newer_is_lost_by_it() {
+    let (k1, k2) = (snapshot("k1", 1), snapshot("k2", 2));
+    let both = found(holds(&[k1.clone(), k2.clone()], &[]), knows_it("r1"));
+    let fresh = "fresh: snapshot k2 of 2026-05-01T04:00:00Z was dismissed";
+    check(&both, &dismissed(Dismissal::UpTo(at(2))), fresh);
+    check(&both, &dismissed(Dismissal::Snapshot(SnapshotId::new("k2"))), fresh);
+    // The occasion is over: there is a newer backup.
+    check(&both, &dismissed(Dismissal::UpTo(at(1))), "restore k2 of 2026-05-01T04:00:00Z");
+    check(&both, &dismissed(Dismissal::Snapshot(SnapshotId::new("k1"))), "restore k2 of 2026-05-01T04:00:00Z");
+    let newer_is_held = found(holds(std::slice::from_ref(&k1), std::slice::from_ref(&k2)), knows_it("r1"));
+    check(
+        &newer_is_held,
+        &dismissed(Dismissal::UpTo(at(1))),
+        "hold OnlyQuarantined: k1 of 2026-05-01T03:00:00Z is dismissed, k2 of 2026-05-01T04:00:00Z is quarantined",
+    );
+    check(&newer_is_held, &dismissed(Dismissal::UpTo(at(2))), fresh);
+    check(&found(holds(&[], &[k1, k2]), knows_others()), &dismissed(Dismissal::UpTo(at(2))), fresh);
+    let lost = found(holds(&[], &[]), knows_it("r1"));
+    check(&lost, &dismissed(Dismissal::UpTo(at(9))), "fresh: snapshot k9 of 2026-05-01T11:00:00Z was dismissed");
+    check(
+        &lost,
+        &dismissed(Dismissal::UpTo(at(8))),
+        "hold ExpectedBackupMissing: no snapshot, but the ledger records k9 of 2026-05-01T11:00:00Z",
+    );
+    let down = found(Location::Unreachable { detail: "timeout".to_owned() }, unreadable());
+    check(&down, &dismissed(Dismissal::UpTo(at(99))), "hold RepositoryUnreachable: timeout");
+}
+
+#[test]
+fn whether_to_restore_is_a_persons_word() {
+    let mode = |restore| Claim { word: Word { restore, ..Word::default() }, ..UNEXPECTED };
+    let held = found(holds(&[snapshot("k1", 1)], &[]), knows_it("r1"));
+    check(&held, &mode(Restore::Never), "fresh: it is never to be restored by itself from repository r1");
+    check(&held, &mode(Restore::Force), "restore k1 of 2026-05-01T03:00:00Z");
+    let nothing = found(holds(&[], &[]), knows_others());
+    let insisted = "hold ExpectedBackupMissing: a backup must exist (restore-mode force), but repository r1 has no history \
+                    of it, nor has its ledger of 4";
+    check(&nothing, &mode(Restore::Force), insisted);
+    let other = Claim { pinned_repository_id: Some(RepositoryId::new("r2")), ..mode(Restore::Never) };
+    check(&held, &other, "hold WrongRepository: repository r1 is there, r2 is pinned");
+    let empty = found(Location::Empty, Ledger::Absent);
+    check(
+        &empty,
+        &mode(Restore::Force),
+        "hold ExpectedBackupMissing: a backup must exist (restore-mode force), but the location is empty and was never used",
+    );
+}
+
+#[test]
+fn a_quarantined_snapshot_that_somebody_accepts_is_good() {
+    let accepts = |id| Claim { word: Word { accepted: Some(SnapshotId::new(id)), ..Word::default() }, ..UNEXPECTED };
+    let (k1, k2) = (snapshot("k1", 1), snapshot("k2", 2));
+    let collapsed = found(holds(std::slice::from_ref(&k1), std::slice::from_ref(&k2)), knows_it("r1"));
+    check(&collapsed, &accepts("k2"), "restore k2 of 2026-05-01T04:00:00Z");
+    check(&collapsed, &accepts("k7"), "restore k1 of 2026-05-01T03:00:00Z");
+    check(&found(holds(&[], &[k1, k2]), knows_others()), &accepts("k1"), "restore k1 of 2026-05-01T03:00:00Z");
 }
 
 #[test]
@@ -398,8 +462,21 @@ fn any_claim() -> impl Strategy<Value = Claim> {
             ledger_expected,
             backup_expected,
             restore_as_of,
+            word: Word::default(),
         },
     )
+}
+
+fn any_word() -> impl Strategy<Value = Word> {
+    let restore = prop_oneof![3 => Just(Restore::IfThere), 1 => Just(Restore::Never), 1 => Just(Restore::Force)];
+    let id = || (0..5_i64).prop_map(|id| SnapshotId::new(format!("k{id}")));
+    let dismissed =
+        prop_oneof![(0..5_i64).prop_map(|hour| Dismissal::UpTo(at(hour))), id().prop_map(Dismissal::Snapshot)];
+    (restore, prop::option::of(dismissed), prop::option::of(id())).prop_map(|(restore, dismissed, accepted)| Word {
+        restore,
+        dismissed,
+        accepted,
+    })
 }
 
 /// An empty volume in an open repository, said as a condition on facts rather than as an order of questions.
@@ -448,6 +525,35 @@ proptest! {
             prop_assert!(snapshots.good.contains(&snapshot) && !is_held(&snapshot) && is_in_time(&snapshot));
             let newer = snapshots.good.iter().find(|one| one.time > snapshot.time && !is_held(one) && is_in_time(one));
             prop_assert_eq!(newer, None);
+        }
+    }
+
+    #[test]
+    fn a_persons_word_empties_no_claim_that_it_does_not_speak_of(
+        facts in any_facts(), claim in any_claim(), word in any_word(),
+    ) {
+        let before = decide(&facts, &claim);
+        let claim = Claim { word, ..claim };
+        let after = decide(&facts, &claim);
+        let Decision::Fresh { proof } = &after else { return Ok(()) };
+        prop_assert!(claim.word.restore != Restore::Force);
+        if before == after {
+            return Ok(());
+        }
+        let Location::Open { id, listing_complete: true, snapshots } = &facts.location else {
+            return Err(TestCaseError::fail("a word outweighs a look that nobody had"));
+        };
+        prop_assert!(facts.secret_present && claim.pinned_repository_id.as_ref().is_none_or(|pinned| pinned == id));
+        match proof {
+            Proof::NotWanted { .. } => prop_assert_eq!(claim.word.restore, Restore::Never),
+            Proof::Dismissed { snapshot } => {
+                let word = claim.word.dismissed.as_ref();
+                prop_assert!(word.is_some_and(|word| word.covers(&snapshot.id, snapshot.time)));
+                let is_in_time = |one: &Snapshot| claim.restore_as_of.is_none_or(|as_of| one.time <= as_of);
+                let mut all = snapshots.good.iter().chain(&snapshots.quarantined);
+                prop_assert_eq!(all.find(|one| one.time > snapshot.time && is_in_time(one)), None);
+            }
+            other => return Err(TestCaseError::fail(format!("a word proves nothing else: {other}"))),
         }
     }
 
