@@ -358,9 +358,8 @@ fn decide_empty(facts: &Facts, claim: &Claim) -> Decision {
 fn decide_seen(snapshots: &Snapshots, claim: &Claim) -> Option<Decision> {
     let in_time = |snapshot: &&Snapshot| claim.restore_as_of.is_none_or(|as_of| snapshot.time <= as_of);
     let is_accepted = |snapshot: &Snapshot| claim.word.accepted.as_ref() == Some(&snapshot.id);
-    let is_quarantined = |snapshot: &Snapshot| {
-        !is_accepted(snapshot) && snapshots.quarantined.iter().any(|held| held.id == snapshot.id)
-    };
+    let is_quarantined =
+        |snapshot: &Snapshot| !is_accepted(snapshot) && snapshots.quarantined.iter().any(|held| held.id == snapshot.id);
     let accepted = snapshots.quarantined.iter().filter(|held| is_accepted(held));
     let newest = snapshots
         .good
@@ -417,7 +416,9 @@ fn decide_unseen(id: &RepositoryId, facts: &Facts, claim: &Claim) -> Decision {
     if let Some(entry) = entry.filter(|entry| !facts.declared_new || entry.repository_id == *id) {
         if claim.word.dismissed.as_ref().is_some_and(|word| word.covers(&entry.snapshot_id, entry.time)) {
             let LedgerEntry { snapshot_id, time, files, bytes, .. } = entry.clone();
-            return Decision::Fresh { proof: Proof::Dismissed { snapshot: Snapshot { id: snapshot_id, time, files, bytes } } };
+            return Decision::Fresh {
+                proof: Proof::Dismissed { snapshot: Snapshot { id: snapshot_id, time, files, bytes } },
+            };
         }
         let detail = format!("no snapshot, but the ledger records {} of {}", entry.snapshot_id, entry.time);
         return hold(HoldReason::ExpectedBackupMissing, detail);
@@ -507,9 +508,9 @@ impl MassFreshGuard {
     pub fn admit(&self, decision: Decision) -> Decision {
         let is_suspicious = match &decision {
             Decision::Fresh { proof: Proof::RepositoryOpenNoHistory { .. } | Proof::NeverInitialised } => true,
-            Decision::Fresh { proof: Proof::DeclaredNew { .. } | Proof::Dismissed { .. } | Proof::NotWanted { .. } } => {
-                false
-            }
+            Decision::Fresh {
+                proof: Proof::DeclaredNew { .. } | Proof::Dismissed { .. } | Proof::NotWanted { .. },
+            } => false,
             Decision::Restore { .. } | Decision::Hold { .. } => false,
         };
         let is_mass = self.restored == 0 && self.fresh.saturating_add(1) >= self.threshold;

@@ -110,6 +110,12 @@ pub struct BackupTask {
     /// identity as its owner: whoever creates a repository is that at first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_maintenance: bool,
+    /// A quarantined snapshot that a person accepts: it becomes the last good one before the new one is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<SnapshotId>,
+    /// The volume started empty in spite of the snapshots up to this moment: the new one is not held against them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disregarded: Option<Timestamp>,
 }
 
 /// Fill a volume.

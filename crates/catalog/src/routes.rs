@@ -15,9 +15,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::decide::{Claim, Creation, Decision, Facts, Location, decide};
+use api::decide::{Claim, Creation, Decision, Dismissal, Facts, Location, Restore, Word, decide};
 use api::exists::Answer;
-use api::id::RepositoryId;
+use api::id::{RepositoryId, SnapshotId};
 use api::naming::{ClaimKey, Identity, NameError};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
@@ -87,6 +87,10 @@ struct Question {
     ledger_expected: Option<bool>,
     backup_expected: Option<bool>,
     declared_new: Option<bool>,
+    restore: Option<Restore>,
+    dismissed_up_to: Option<Timestamp>,
+    dismissed_snapshot: Option<String>,
+    accepted: Option<String>,
 }
 
 impl Question {
@@ -114,6 +118,17 @@ impl Question {
             ledger_expected: self.ledger_expected.unwrap_or(usual.ledger_expected),
             backup_expected: self.backup_expected.unwrap_or(usual.backup_expected),
             restore_as_of: self.as_of.or(usual.restore_as_of),
+            word: self.word(),
+        }
+    }
+
+    /// What a person says about the claim.
+    fn word(&self) -> Word {
+        let snapshot = self.dismissed_snapshot.as_deref().map(|id| Dismissal::Snapshot(SnapshotId::new(id)));
+        Word {
+            restore: self.restore.unwrap_or_default(),
+            dismissed: self.dismissed_up_to.map(Dismissal::UpTo).or(snapshot),
+            accepted: self.accepted.as_deref().map(SnapshotId::new),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A volume into its repository, and what must hold before and after.
 //!
-//! Order: retention's rules → snapshot → guard → ledger record → expiry → maintenance, if it is due and ours. So a run that
+//! Order: retention's rules → what a person accepts → snapshot → guard → ledger record → expiry → maintenance, if it is due and ours. So a run that
 //! is killed anywhere has removed nothing that the ledger does not know to be replaced by something good.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use storage::Class;
 use crate::environment::Environment;
 use crate::owners;
 use crate::preflight::{self, Opened, is_empty_directory};
-use crate::quarantine::{figures, hold, is_quarantined};
+use crate::quarantine::{figures, hold, is_quarantined, release};
 use crate::report::{Stop, chain, shortfalls, stage, stopped, unreadable, wait};
 
 /// The name under which Kopia's policies say "not at all".
@@ -46,6 +46,12 @@ pub(crate) fn run(
     let last_good = stage("ledger", clock, report, |_| last_good(task, &opened, run))?;
     let step = Step { task, opened: &opened, environment, run, identity: &options.identity };
     stage("retention", clock, report, |_| step.set())?;
+    let last_good = match &task.accepted {
+        Some(accepted) => stage("accept", clock, report, |_| step.accept(accepted, last_good))?,
+        None => last_good,
+    };
+    let is_regarded = |entry: &LedgerEntry| task.disregarded.is_none_or(|moment| entry.time > moment);
+    let last_good = last_good.filter(is_regarded);
 
     let outcome = stage("backup", clock, report, |_| {
         engine::backup(&opened.repository, &task.data, &options, run)
@@ -60,7 +66,7 @@ pub(crate) fn run(
     report.snapshot = Some(SnapshotId::new(after.snapshot.id.as_str()));
     (report.files, report.bytes) = (held.files, held.bytes);
 
-    let previous = after.previous(last_good.as_ref(), environment);
+    let previous = after.previous(task, last_good.as_ref(), environment);
     if let Some(GuardVerdict::Quarantine { why }) =
         previous.map(|previous| guard(&previous, &held, &environment.thresholds))
     {
@@ -70,12 +76,14 @@ pub(crate) fn run(
         return Ok(Outcome::Failed {
             class: ReportClass::Blocked,
             reason: format!("snapshot {id} is quarantined: {why}"),
-            hint: "older snapshots are kept and restored; accept this one if the data was removed on purpose"
-                .to_owned(),
+            hint: format!(
+                "older snapshots are kept and restored; if the data was removed on purpose, accept this one: annotate \
+                 the claim with perennial.dev/accept-snapshot={id}"
+            ),
         });
     }
     stage("quarantine", clock, report, |_| step.quarantine_unmarked(&after, last_good.as_ref()))?;
-    stage("ledger", clock, report, |_| step.record(&after.snapshot, held))?;
+    stage("ledger", clock, report, |_| step.record(&after.snapshot, held).map(drop))?;
     stage("retention", clock, report, |_| step.expire(&after, last_good.as_ref()))?;
     stage("maintenance", clock, report, |_| {
         step.maintain();
@@ -168,12 +176,19 @@ struct After {
 
 impl After {
     /// What the new snapshot is held against: the ledger's last good one, else the newest that is not held.
-    fn previous(&self, last_good: Option<&LedgerEntry>, environment: &Environment) -> Option<Figures> {
+    fn previous(
+        &self,
+        task: &BackupTask,
+        last_good: Option<&LedgerEntry>,
+        environment: &Environment,
+    ) -> Option<Figures> {
         if let Some(entry) = last_good {
             return Some(Figures { files: entry.files, bytes: entry.bytes });
         }
         let is_good = |snapshot: &&Snapshot| {
-            snapshot.incomplete.is_none() && !is_quarantined(snapshot, None, &environment.thresholds)
+            snapshot.incomplete.is_none()
+                && !is_quarantined(snapshot, None, &environment.thresholds)
+                && task.disregarded.is_none_or(|moment| snapshot.start > moment)
         };
         self.history.iter().rev().filter(|one| one.id != self.snapshot.id).find(is_good).map(figures)
     }
@@ -188,6 +203,31 @@ impl Step<'_> {
         let retention = retention_of(&self.task.retain);
         let set = self.run.runtime.block_on(self.opened.repository.set_retention(self.identity, &retention));
         set.map_err(|error| stopped(self.run, "set the retention", &error, error.class(), error.hint()))
+    }
+
+    /// Takes the mark from the snapshot that a person accepts; the last good one is the newer of the two. One that is not
+    /// there was accepted before.
+    fn accept(&self, accepted: &SnapshotId, last_good: Option<LedgerEntry>) -> Result<Option<LedgerEntry>, Stop> {
+        let repository = &self.opened.repository;
+        let runtime = &self.run.runtime;
+        let what = format!("accept snapshot {accepted}");
+        let listing = runtime
+            .block_on(repository.snapshots())
+            .map_err(|error| Stop::failed(&what, &error, error.class(), error.hint()))?;
+        let is_meant = |snapshot: &&Snapshot| {
+            snapshot.id.as_str() == accepted.as_str()
+                && snapshot.identity == *self.identity
+                && snapshot.tags.contains_key(QUARANTINE_TAG)
+        };
+        let Some(held) = listing.snapshots.iter().find(is_meant) else { return Ok(last_good) };
+        let good = runtime
+            .block_on(release(repository, held))
+            .map_err(|error| Stop::failed(&what, &error, error.class(), error.hint()))?;
+        tracing::info!(snapshot = good.id.as_str(), "accepted: it counts as good from now on");
+        match last_good {
+            Some(last_good) if last_good.time > good.start => Ok(Some(last_good)),
+            Some(_) | None => self.record(&good, figures(&good)).map(Some),
+        }
     }
 
     /// Reads the index anew and finds in it what was just written: a snapshot that others cannot see is none.
@@ -236,9 +276,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Makes the new snapshot the last good one.
-    fn record(&self, snapshot: &Snapshot, held: Figures) -> Result<(), Stop> {
-        let Some(ledger) = &self.opened.ledger else { return Ok(()) };
+    /// Makes a snapshot the last good one.
+    fn record(&self, snapshot: &Snapshot, held: Figures) -> Result<LedgerEntry, Stop> {
         let entry = LedgerEntry {
             format_version: FORMAT_VERSION,
             repository_id: self.opened.id(),
@@ -249,9 +288,11 @@ impl Step<'_> {
             bytes: held.bytes,
             cluster: self.task.cluster.clone(),
         };
+        let Some(ledger) = &self.opened.ledger else { return Ok(entry) };
         let written = self.run.runtime.block_on(ledger.write(&entry));
         let what = format!("write the ledger record of snapshot {}", snapshot.id);
-        written.map_err(|error| Stop::failed(&what, &error, error.class(), error.hint()))
+        written.map_err(|error| Stop::failed(&what, &error, error.class(), error.hint()))?;
+        Ok(entry)
     }
 
     /// Forgets what the policy does not keep. Held snapshots neither go nor take another's place.

@@ -62,3 +62,13 @@ pub(crate) async fn hold(
     repository.forget(std::slice::from_ref(&snapshot.id)).await?;
     Ok(id)
 }
+
+/// Takes the mark from a snapshot that a person accepts, and gives it as it stands from now on.
+pub(crate) async fn release(repository: &Repository, snapshot: &Snapshot) -> Result<Snapshot, WriteError> {
+    let mut accepted = snapshot.clone();
+    accepted.tags.remove(QUARANTINE_TAG);
+    accepted.pins.retain(|pin| pin != PIN);
+    accepted.id = repository.begin().await?.commit_snapshot(&accepted, &[]).await?;
+    repository.forget(std::slice::from_ref(&snapshot.id)).await?;
+    Ok(accepted)
+}

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use api::decide::{Claim, Creation, Facts, Ledger, Location};
+use api::decide::{Claim, Creation, Dismissal, Facts, Ledger, Location, Restore};
 use api::naming::{ClaimKey, Identity};
 use reqwest::{Client, Url};
 
@@ -36,6 +36,8 @@ pub struct Question<'a> {
     pub identity: &'a Identity,
     /// What is expected of its repository; the catalog writes its log by it.
     pub expected: &'a Claim,
+    /// Whether a person declared the repository new.
+    pub declared_new: bool,
 }
 
 impl Catalogs {
@@ -106,6 +108,22 @@ fn url(question: &Question<'_>) -> Option<Url> {
     query.append_pair("creation", creation);
     query.append_pair("ledgerExpected", if expected.ledger_expected { "true" } else { "false" });
     query.append_pair("backupExpected", if expected.backup_expected { "true" } else { "false" });
+    if question.declared_new {
+        query.append_pair("declaredNew", "true");
+    }
+    match expected.word.restore {
+        Restore::IfThere => {}
+        Restore::Never => drop(query.append_pair("restore", "never")),
+        Restore::Force => drop(query.append_pair("restore", "force")),
+    }
+    match &expected.word.dismissed {
+        Some(Dismissal::UpTo(moment)) => drop(query.append_pair("dismissedUpTo", &moment.to_string())),
+        Some(Dismissal::Snapshot(id)) => drop(query.append_pair("dismissedSnapshot", id.as_str())),
+        None => {}
+    }
+    if let Some(accepted) = &expected.word.accepted {
+        query.append_pair("accepted", accepted.as_str());
+    }
     drop(query);
     Some(url)
 }
@@ -128,7 +146,8 @@ fn chain(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::id::RepositoryId;
+    use api::decide::Word;
+    use api::id::{RepositoryId, SnapshotId};
 
     #[test]
     fn a_question_says_what_is_expected() {
@@ -146,11 +165,18 @@ mod tests {
             claim: &claim,
             identity: &identity,
             expected: &expected,
+            declared_new: false,
         };
-        assert_eq!(
-            url(&question).unwrap().as_str(),
-            "http://catalog:8080/facts/media/photos?username=photos&hostname=media&path=%2Fdata&pinned=abc\
-             &asOf=2026-11-22T06%3A00%3A00Z&creation=Never&ledgerExpected=false&backupExpected=false",
-        );
+        let begin = "http://catalog:8080/facts/media/photos?username=photos&hostname=media&path=%2Fdata&pinned=abc\
+                     &asOf=2026-11-22T06%3A00%3A00Z&creation=Never&ledgerExpected=false&backupExpected=false";
+        assert_eq!(url(&question).unwrap().as_str(), begin);
+        let word = Word {
+            restore: Restore::Force,
+            dismissed: Some(Dismissal::Snapshot(SnapshotId::new("k1"))),
+            accepted: Some(SnapshotId::new("k2")),
+        };
+        let question = Question { expected: &Claim { word, ..expected.clone() }, declared_new: true, ..question };
+        let said = format!("{begin}&declaredNew=true&restore=force&dismissedSnapshot=k1&accepted=k2");
+        assert_eq!(url(&question).unwrap().as_str(), said);
     }
 }

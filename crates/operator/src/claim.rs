@@ -9,6 +9,8 @@ pub mod judge;
 mod objects;
 mod observe;
 mod plan;
+pub mod rebuild;
+pub mod word;
 
 use std::sync::Arc;
 use std::time::Duration;

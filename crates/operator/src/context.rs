@@ -13,6 +13,7 @@ use kube::{Client, Resource, ResourceExt};
 
 use crate::caches::Caches;
 use crate::catalogs::{Catalogs, PORT};
+use crate::claim::rebuild::Admitted;
 use crate::error::{Error, retry_after};
 use crate::ledger::Mirror;
 use crate::metrics::Metrics;
@@ -54,6 +55,8 @@ pub struct Context {
     pub ledger: Mirror,
     /// Who may start now.
     pub slots: Slots,
+    /// Which claims of a rebuild may start empty.
+    pub admitted: Admitted,
     /// Numbers for Prometheus.
     pub metrics: Metrics,
     recorder: Recorder,
@@ -80,6 +83,7 @@ impl Context {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             slots: Slots::default(),
+            admitted: Admitted::default(),
             metrics: Metrics::default(),
             failures: Mutex::default(),
             secrets: Mutex::default(),

@@ -66,6 +66,13 @@ impl Mirror {
         repositories.get(repository)?.get(&claim.to_string()).cloned()
     }
 
+    /// How many histories in the repository are known.
+    pub fn count(&self, repository: &str) -> u64 {
+        let repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = repositories.get(repository).map(Records::len).unwrap_or_default();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
     /// Whether any history in the repository is known.
     pub fn knows(&self, repository: &str) -> bool {
         let repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);

@@ -49,6 +49,20 @@ pub const ACCEPT_DATA: &str = "perennial.dev/accept-data";
 /// A moment in time up to which snapshots count for a restore, on a claim.
 pub const RESTORE_AS_OF: &str = "perennial.dev/restore-as-of";
 
+/// The backups that a new claim is to start empty in spite of: a moment up to which, or a snapshot's id. The older
+/// spellings are pvc-plumber's.
+pub const SKIP_RESTORE: [&str; 3] =
+    ["perennial.dev/skip-restore", "pvc-plumber.io/skip-restore", "volsync.backup/skip-restore"];
+
+/// Behind a key of [`SKIP_RESTORE`]: why.
+pub const REASON_SUFFIX: &str = "-reason";
+
+/// Whether a claim is to be restored: `never`, or `force` where a backup must exist.
+pub const RESTORE_MODE: [&str; 2] = ["perennial.dev/restore-mode", "pvc-plumber.io/restore-mode"];
+
+/// A person's word that a quarantined snapshot is a good one, on a claim.
+pub const ACCEPT_SNAPSHOT: &str = "perennial.dev/accept-snapshot";
+
 /// The scheduler's choice of a node, on a claim.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 

@@ -25,6 +25,7 @@ use serde_json::json;
 
 use crate::apply;
 use crate::catalogs::PORT;
+use crate::claim::rebuild;
 use crate::context::Context;
 use crate::credentials::{self, ExternalSecret, User};
 use crate::error::Error;
@@ -219,10 +220,12 @@ async fn report(repository: &BackupRepository, found: &Found, context: &Context)
     }
     let location = repository.spec.location();
     let reachable = found.ready.is_ok();
+    let used = used_words(repository, context);
     let says_the_same = before.conditions == conditions
         && before.location.as_deref() == Some(location.as_str())
         && before.reachable == Some(reachable)
-        && before.observed_generation == repository.meta().generation;
+        && before.observed_generation == repository.meta().generation
+        && (&before.declared_new, &before.mass_fresh_confirmed) == (&used.0, &used.1);
     if says_the_same {
         return Ok(());
     }
@@ -236,11 +239,25 @@ async fn report(repository: &BackupRepository, found: &Found, context: &Context)
         "observedGeneration": repository.meta().generation,
         "location": location,
         "reachable": reachable,
+        "declaredNew": used.0,
+        "massFreshConfirmed": used.1,
         "conditions": conditions,
     }});
     let repositories: Api<BackupRepository> = Api::all(context.client.clone());
     apply::merge_status(&repositories, &name, &change, &format!("report on BackupRepository {name}")).await?;
     Ok(())
+}
+
+/// The tags of `declaredNew` and `massFresh.confirmed` that count no more: there is a backup now, or the rebuild is over.
+fn used_words(repository: &BackupRepository, context: &Context) -> (Option<String>, Option<String>) {
+    let (spec, status) = (&repository.spec, repository.status.as_ref());
+    let name = repository.name_any();
+    let new = spec.declared_new(status).filter(|_| context.ledger.knows(&name)).map(str::to_owned);
+    let confirmed = spec.mass_fresh_confirmed(status).filter(|_| rebuild::is_over(context, &name)).map(str::to_owned);
+    (
+        new.or_else(|| status.and_then(|status| status.declared_new.clone())),
+        confirmed.or_else(|| status.and_then(|status| status.mass_fresh_confirmed.clone())),
+    )
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ fn backup_task_has_one_spelling() {
         expected_repository_id: None,
         creation: Creation::IfEmpty,
         no_maintenance: false,
+        accepted: None,
+        disregarded: None,
     });
     let json = concat!(
         r#"{"backup":{"claim":{"namespace":"media","pvc":"photos"},"#,

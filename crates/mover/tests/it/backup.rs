@@ -85,6 +85,52 @@ fn three_backups_of_an_emptied_volume_change_nothing() {
     assert_eq!(held, [false, true, false]);
 }
 
+#[test]
+fn what_a_person_accepts_is_the_last_good_one_from_then_on() {
+    let world = World::new();
+    world.fill();
+    assert_eq!(world.backup().outcome, Outcome::Complete);
+    world.empty();
+    world.write("left", "on purpose");
+    world.an_hour_later();
+    let collapsed = world.backup();
+    assert!(collapsed.quarantined);
+    let accepted = BackupTask { accepted: collapsed.snapshot.clone(), ..world.backup_task() };
+    for _ in 0..2 {
+        world.an_hour_later();
+        let after = world.work(&Task::Backup(accepted.clone()));
+        assert_eq!((after.outcome, after.quarantined, after.files), (Outcome::Complete, false, 1));
+    }
+    let marks = world.snapshots().iter().filter(|one| one.tags.contains_key(QUARANTINE_TAG)).count();
+    let pins: usize = world.snapshots().iter().map(|one| one.pins.len()).sum();
+    assert_eq!((marks, pins), (0, 0));
+    world.restore("restored");
+    assert_eq!(world.files("restored"), world.files("data"));
+    // What was accepted stays so without the word, and it is no pardon for the next collapse.
+    world.empty();
+    world.an_hour_later();
+    assert!(world.work(&Task::Backup(accepted)).quarantined);
+}
+
+#[test]
+fn a_volume_that_started_empty_on_purpose_is_not_held_against_what_was_dismissed() {
+    for ledger in [true, false] {
+        let world = World::new();
+        world.fill();
+        let task = BackupTask { ledger, ..world.backup_task() };
+        assert_eq!(world.work(&Task::Backup(task.clone())).outcome, Outcome::Complete);
+        let dismissed = world.snapshots()[0].start;
+        world.empty();
+        world.write("new", "life");
+        world.an_hour_later();
+        let anew = Task::Backup(BackupTask { disregarded: Some(dismissed), ..task });
+        assert_eq!(world.work(&anew).outcome, Outcome::Complete);
+        world.empty();
+        world.an_hour_later();
+        assert!(world.work(&anew).quarantined, "its own snapshots count");
+    }
+}
+
 /// The run was killed after its snapshot and before the mark.
 #[test]
 fn a_collapsed_snapshot_without_its_mark_is_not_restored() {

@@ -131,6 +131,8 @@ impl World {
             expected_repository_id: None,
             creation: Creation::IfEmpty,
             no_maintenance: false,
+            accepted: None,
+            disregarded: None,
         }
     }
 

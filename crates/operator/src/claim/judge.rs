@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
+use super::word::{self, Said};
 use crate::names::{POPULATOR_FOR, RESTORE_AS_OF};
 
 /// Values of the label that plainly mean "no".
@@ -66,6 +67,8 @@ pub struct Protection {
     pub policy: Arc<BackupPolicy>,
     /// How often, and how much stays.
     pub cadence: Cadence,
+    /// What a person says about the claim.
+    pub said: Said,
 }
 
 /// Judges a claim. `policies` come in the order in which they count.
@@ -126,7 +129,10 @@ fn of_value(claim: &PersistentVolumeClaim, policy: &Arc<BackupPolicy>, value: &s
     if claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block") {
         return Judgement::Review { why: "a raw block volume has no files to back up".to_owned() };
     }
-    Judgement::Protected(Protection { policy: Arc::clone(policy), cadence: cadence.clone() })
+    match word::read(claim) {
+        Ok(said) => Judgement::Protected(Protection { policy: Arc::clone(policy), cadence: cadence.clone(), said }),
+        Err(why) => Judgement::Review { why },
+    }
 }
 
 fn exemption(claim: &PersistentVolumeClaim, exempt: &Exempt) -> Option<Judgement> {

@@ -17,6 +17,7 @@ use kube::api::Api;
 
 use super::judge::Protection;
 use super::plan::Purpose;
+use super::rebuild;
 use crate::caches::{Caches, destination_of, key};
 use crate::catalogs::Question;
 use crate::context::Context;
@@ -162,7 +163,11 @@ pub async fn observe(
         observed.carried = Recorded::read(carried.as_deref(), &uid);
     }
     if is_question_open(&observed) && context.now() >= asked_again_at(&observed, context.failures(claim)) {
-        observed.answer = Some(ask(context, claim, repository, key_of_claim).await);
+        let mut answer = ask(context, &observed, claim, repository, key_of_claim).await;
+        if !is_bound {
+            answer.decision = rebuild::admit(context, claim, repository, answer.decision);
+        }
+        observed.answer = Some(answer);
     }
     Ok(observed)
 }
@@ -224,8 +229,15 @@ fn restoring(claim: &PersistentVolumeClaim, key_of_claim: &ClaimKey, caches: &Ca
     }
 }
 
-async fn ask(context: &Context, claim: &PersistentVolumeClaim, repository: &BackupRepository, of: &ClaimKey) -> Answer {
-    let expected = expected(context, claim, repository, of);
+async fn ask(
+    context: &Context,
+    observed: &Observed,
+    claim: &PersistentVolumeClaim,
+    repository: &BackupRepository,
+    of: &ClaimKey,
+) -> Answer {
+    let word = observed.protection.said.word.clone();
+    let expected = Expected { word, ..expected(context, claim, repository, of) };
     let identity = repository::identity(&repository.spec, of);
     let (catalog, token) = match context.catalog_of(repository).await {
         Ok(found) => found,
@@ -237,7 +249,14 @@ async fn ask(context: &Context, claim: &PersistentVolumeClaim, repository: &Back
             };
         }
     };
-    let question = Question { catalog: &catalog, token: &token, claim: of, identity: &identity, expected: &expected };
+    let question = Question {
+        catalog: &catalog,
+        token: &token,
+        claim: of,
+        identity: &identity,
+        expected: &expected,
+        declared_new: repository.spec.declared_new(repository.status.as_ref()).is_some(),
+    };
     let facts = context.catalogs.facts(&question).await;
     let decision = decide(&facts, &expected);
     Answer { decision, repository_id: open_id(&facts) }
@@ -273,6 +292,7 @@ fn expected(
         ledger_expected: context.ledger.knows(&repository.name_any()),
         backup_expected: known.is_some(),
         restore_as_of: as_of,
+        ..Expected::default()
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use api::decide::{Decision, HoldReason, Snapshot};
+use api::decide::{Decision, HoldReason, Proof, Snapshot};
 use api::exit::Class;
 use api::id::RepositoryId;
 use api::mover::{Outcome, Report};
@@ -171,7 +171,7 @@ pub fn plan(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp) 
     let seen = Seen {
         is_bound: observed.is_bound && observed.prime.is_none(),
         recorded,
-        has_history: false,
+        has_history: recorded.is_some_and(|recorded| leaves_a_history(&recorded.verdict)),
         is_paused: observed.protection.policy.spec.paused,
         created: claim.creation_timestamp().map_or(now, |time| time.0),
         minimum_age: observed.protection.policy.spec.minimum_age.into(),
@@ -181,6 +181,11 @@ pub fn plan(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp) 
         plan.again = Some(Duration::try_from(until.duration_since(now)).unwrap_or(IDLE));
     }
     plan
+}
+
+/// Whether backups were left out when the claim started empty: then its volume grows up before it is backed up.
+fn leaves_a_history(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Fresh { proof: Proof::Dismissed { .. } | Proof::NotWanted { .. } })
 }
 
 /// A claim without a volume that waits for us.
@@ -197,7 +202,7 @@ fn populate(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp, 
                 uid: claim.uid().unwrap_or_default(),
                 time: now,
             };
-            note(observed.recorded.as_ref(), recorded, plan)
+            note(observed, recorded, plan)
         }
         (Some(recorded), None) => recorded.verdict.clone(),
         // Somebody has to be asked, and could not be yet.
@@ -227,16 +232,18 @@ fn populate(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp, 
 }
 
 /// Says what was found; answers what counts from now on.
-fn note(before: Option<&Recorded>, recorded: Recorded, plan: &mut Plan) -> Verdict {
+fn note(observed: &Observed, recorded: Recorded, plan: &mut Plan) -> Verdict {
     let verdict = recorded.verdict.clone();
-    let is_new = before.is_none_or(|before| !before.says_the_same_as(&recorded));
+    let is_new = observed.recorded.as_ref().is_none_or(|before| !before.says_the_same_as(&recorded));
     if is_new {
         let reason = match &verdict {
             Verdict::Hold { reason: HoldReason::BoundWithoutDecision, .. } => Reason::BoundWithoutDecision,
             Verdict::Hold { .. } => Reason::BackupStateUnknown,
             Verdict::Restore { .. } | Verdict::Fresh { .. } | Verdict::Kept { .. } => Reason::BackupStateKnown,
         };
-        plan.news = Some(News { reason, text: verdict.to_string() });
+        let ignored = observed.protection.said.ignored.as_deref();
+        let text = ignored.map_or_else(|| verdict.to_string(), |ignored| format!("{verdict}; {ignored}"));
+        plan.news = Some(News { reason, text });
         plan.record = Some(recorded);
     }
     verdict
@@ -342,7 +349,7 @@ fn settle(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp, pl
         uid: claim.uid().unwrap_or_default(),
         time: now,
     };
-    note(observed.recorded.as_ref(), recorded, plan);
+    note(observed, recorded, plan);
 }
 
 /// Whether the volume of a claim that was bound without us is the right one.

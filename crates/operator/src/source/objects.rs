@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use api::decide::Creation;
+use api::decide::{Creation, Proof};
 use api::mover::{BackupTask, Task};
 use api::naming::{ClaimKey, source_job_name};
+use api::recorded::{Recorded, Verdict};
 use api::retain::Retain;
 use api::volsync::ReplicationSource;
 use api::volsync::kopia::SourceKopia;
@@ -20,7 +21,7 @@ use kube::{Resource, ResourceExt};
 use super::observe::Observed;
 use crate::credentials;
 use crate::job::{self, Direction, Identity, Run};
-use crate::names::{CLEANUP, CREATED_BY, CREATOR};
+use crate::names::{CLEANUP, CREATED_BY, CREATOR, DECISION};
 use crate::quantity;
 use crate::repository;
 use crate::snapshots::{VolumeSnapshot, VolumeSnapshotSource, VolumeSnapshotSpec};
@@ -131,6 +132,8 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
         expected_repository_id: own.and_then(|own| own.expected.clone()),
         creation: spec.map_or(Creation::IfEmpty, |spec| spec.create),
         no_maintenance: spec.is_some_and(|spec| !spec.maintenance.enabled),
+        accepted: own.and_then(|own| own.said.word.accepted.clone()),
+        disregarded: own.and(observed.claim.as_deref()).and_then(disregarded),
     });
     let mut variables = spec.map(repository::variables).unwrap_or_default();
     if let Some(own) = own {
@@ -171,6 +174,17 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
     let mut job = job::build(&run, &task);
     job.annotations_mut().insert(MANUAL.to_owned(), manual.to_owned());
     Ok(job)
+}
+
+/// The moment up to which snapshots were left out when the claim started empty.
+fn disregarded(claim: &PersistentVolumeClaim) -> Option<Timestamp> {
+    let uid = claim.uid().unwrap_or_default();
+    let recorded = Recorded::read(claim.annotations().get(DECISION).map(String::as_str), &uid)?;
+    match recorded.verdict {
+        Verdict::Fresh { proof: Proof::Dismissed { snapshot } } => Some(snapshot.time),
+        Verdict::Fresh { proof: Proof::NotWanted { .. } } => Some(recorded.time),
+        Verdict::Fresh { .. } | Verdict::Restore { .. } | Verdict::Kept { .. } | Verdict::Hold { .. } => None,
+    }
 }
 
 /// The image's own user: nobody that a machine has.

@@ -15,6 +15,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::caches::key;
 use crate::claim::judge::{Judgement, judge};
+use crate::claim::word::Said;
 use crate::context::Context;
 use crate::error::{Error, retry_after};
 use crate::job::{self, Progress};
@@ -83,6 +84,8 @@ pub struct Own {
     pub repository: Arc<BackupRepository>,
     /// Its policy.
     pub policy: Arc<BackupPolicy>,
+    /// What a person says about its claim.
+    pub said: Said,
     /// Which repository it must be, if one was seen.
     pub expected: Option<api::id::RepositoryId>,
 }
@@ -164,7 +167,7 @@ fn own(context: &Context, source: &ReplicationSource, claim: Option<&PersistentV
     let names = ClaimKey::new(namespace, claim.name_any()).ok()?;
     let known = context.ledger.of(&repository.name_any(), &names).map(|entry| entry.repository_id);
     let expected = repository.spec.id.clone().or(known);
-    Some(Own { key: names, policy: protection.policy, expected, repository })
+    Some(Own { key: names, policy: protection.policy, said: protection.said, expected, repository })
 }
 
 fn run(

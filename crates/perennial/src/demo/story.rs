@@ -448,6 +448,8 @@ fn backup_task(claim: &Claim) -> Task {
         expected_repository_id: claim.repository.clone(),
         creation: if claim.repository.is_some() { Creation::Never } else { Creation::IfEmpty },
         no_maintenance: false,
+        accepted: None,
+        disregarded: None,
     })
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::judge::Protection;
 use super::super::observe::Answer;
+use super::super::word::Said;
 use super::*;
 
 const NOW: &str = "2026-11-22T06:00:00Z";
@@ -33,7 +34,7 @@ fn waiting() -> Observed {
     let policy = Arc::new(BackupPolicy::new("default", serde_json::from_value(json!({})).unwrap()));
     let cadence = policy.spec.claims.label.cadence("hourly").unwrap().clone();
     Observed {
-        protection: Protection { policy, cadence },
+        protection: Protection { policy, cadence, said: Said::default() },
         is_marked: true,
         is_being_bound: false,
         is_bound: false,
