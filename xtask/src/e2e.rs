@@ -30,7 +30,7 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["name", "context", "control_plane"])]
     images: bool,
     /// Build the product for development: in seconds instead of minutes
-    #[arg(long, conflicts_with = "control_plane")]
+    #[arg(long)]
     dev: bool,
     /// No tests whose names contain this; may be given several times
     #[arg(long, value_name = "FILTER")]
@@ -110,13 +110,19 @@ fn kept(root: &Path) -> Result<PathBuf> {
 }
 
 fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
-    // Nothing runs pods where the control plane is alone.
-    let archives = if options.control_plane { Vec::new() } else { archives(root, options)? };
-    for archive in archives {
-        cluster::load(cluster, &archive)?;
-    }
-    if !options.control_plane {
-        install(root, cluster)?;
+    let profile = profile(options);
+    match options.control_plane {
+        // Nothing runs pods there.
+        true => {
+            product_image::program(root, profile)?;
+            install(root, cluster, &[KINDS])?;
+        }
+        false => {
+            for archive in archives(root, options)? {
+                cluster::load(cluster, &archive)?;
+            }
+            install(root, cluster, &[KINDS, PRODUCT])?;
+        }
     }
     let started = Instant::now();
     let mut command = tests(root, options, &[])?;
@@ -127,6 +133,7 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
         .env("PERENNIAL_E2E_CONTEXT", cluster.context())
         .env("PERENNIAL_E2E_LOGS", kept(root)?)
         .env("PERENNIAL_E2E_HOST", cluster.network()?.host())
+        .env("PERENNIAL_E2E_PROGRAM", product_image::program_path(root, profile))
         .env("PERENNIAL_E2E_AUDIT", cluster.state.join("logs"))
         .env("PERENNIAL_E2E_CSI", cluster.state.join("csi/dirs"))
         .env("PERENNIAL_E2E_CSI_DRIVER", cluster.state.join("csi-driver"))
@@ -134,11 +141,15 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
     finish(command, started)
 }
 
-/// Installs the product, as a user would.
-fn install(root: &Path, cluster: &Cluster) -> Result<()> {
+/// What is installed, as kubectl is told.
+const KINDS: [&str; 2] = ["--filename", "deploy/crds"];
+const PRODUCT: [&str; 2] = ["--kustomize", "deploy/kustomize/base"];
+
+/// Installs the product or parts of it, as a user would.
+fn install(root: &Path, cluster: &Cluster, parts: &[[&str; 2]]) -> Result<()> {
     let kube = programs::ensure(root, &programs::CLUSTER)?.join("kube");
     let apply = ["kubectl", "apply", "--server-side", "--force-conflicts"];
-    for what in [["--filename", "deploy/crds"], ["--kustomize", "deploy/kustomize/base"]] {
+    for what in parts {
         let output = Command::new(&kube)
             .args(apply)
             .args(what)
@@ -181,9 +192,13 @@ fn chosen(options: &Options) -> Vec<&str> {
     skipped.chain(options.filters.iter().map(String::as_str)).collect()
 }
 
+fn profile(options: &Options) -> Profile {
+    if options.dev { Profile::Dev } else { Profile::Release }
+}
+
 /// Archives of the images that the tests start, besides those that every cluster of ours has.
 fn archives(root: &Path, options: &Options) -> Result<Vec<PathBuf>> {
-    let profile = if options.dev { Profile::Dev } else { Profile::Release };
+    let profile = profile(options);
     let target = checkout::target_directory(root);
     let arguments = ["rustc", "--quiet", "--package", "e2e", "--bin", "webhook"];
     let built = checkout::cargo(root).args(arguments).args(product_image::LINK).stdin(Stdio::null()).status();

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use futures::StreamExt;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -67,7 +69,7 @@ pub async fn run(
 ) -> Result<(), StartError> {
     // Whoever has installed one before is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::try_default().await.map_err(|source| StartError::Client(Box::new(source)))?;
+    let client = client().await.map_err(|source| StartError::Client(Box::new(source)))?;
     let listener = TcpListener::bind(listen).await.map_err(|source| StartError::Listen { listen, source })?;
     let face = Arc::new(Face::default());
     let mut tasks = JoinSet::new();
@@ -116,6 +118,15 @@ pub async fn run(
     };
     leader.release().await;
     outcome
+}
+
+/// By this name the API server's log tells our calls from others.
+const AGENT: &str = concat!("perennial-operator/", env!("CARGO_PKG_VERSION"));
+
+async fn client() -> Result<Client, kube::Error> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    Client::try_from(config)
 }
 
 /// Looks at objects of one kind as they are named, several at a time and each by one alone.
