@@ -1,6 +1,7 @@
 //! What every look at an object has at hand.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub image: String,
     /// The account of catalogs.
     pub catalog_account: Option<String>,
+    /// Where the API server asks to have claims marked; none where it does that by itself.
+    pub webhook: Option<SocketAddr>,
 }
 
 /// Where "now" comes from.

@@ -44,6 +44,7 @@ mod server;
 mod slots;
 mod snapshots;
 mod source;
+mod webhook;
 
 pub use context::{Clock, Settings};
 pub use error::Error;
@@ -79,6 +80,11 @@ pub async fn run(
             tracing::error!(%error, "nobody listens any more");
         }
     });
+    if let Some(listen) = settings.webhook {
+        let socket = TcpListener::bind(listen).await.map_err(|source| StartError::Listen { listen, source })?;
+        let (client, namespace) = (client.clone(), settings.namespace.clone());
+        webhook::start(client, namespace, (socket, listen), Arc::clone(&clock), &mut tasks).await?;
+    }
     let able = server::ask(&client).await?;
     tracing::info!(
         marking = able.marking.as_str(),

@@ -14,7 +14,7 @@ use super::word::{self, Said};
 use crate::names::{POPULATOR_FOR, RESTORE_AS_OF};
 
 /// Values of the label that plainly mean "no".
-const NO: [&str; 7] = ["false", "no", "none", "off", "disabled", "never", ""];
+pub const NO: [&str; 7] = ["false", "no", "none", "off", "disabled", "never", ""];
 
 /// What a claim is to us.
 #[derive(Clone, Debug, PartialEq)]

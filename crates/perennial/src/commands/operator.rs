@@ -43,6 +43,10 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "perennial")]
     pod: String,
 
+    /// Mark claims as a webhook that listens here, for API servers without MutatingAdmissionPolicy
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "0.0.0.0:9443")]
+    webhook: Option<SocketAddr>,
+
     /// The image of movers and catalogs, which is that of this program
     #[arg(long, value_name = "IMAGE", env = "PERENNIAL_IMAGE")]
     image: String,
@@ -57,6 +61,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
         pod: arguments.pod.clone(),
         image: arguments.image.clone(),
         catalog_account: None,
+        webhook: arguments.webhook,
     };
     let cancel = runner.run.cancel.clone();
     let asked = async move {
