@@ -19,7 +19,7 @@ pub use builders::{Claim, Pod, snapshot};
 pub use calls::{Call, Calls, Mark, Right};
 pub use cluster::Cluster;
 pub use kinds::*;
-pub use operator::{OPERATOR_AGENT, Operator};
+pub use operator::{OPERATOR_AGENT, Operator, program};
 pub use protected::{PASSWORD, Protected, labelled, scale_operator};
 pub use s3::SECRET_KEY;
 pub use space::{Output, Space};

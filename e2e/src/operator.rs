@@ -12,6 +12,11 @@ const KUBECONFIG: &str = "PERENNIAL_E2E_KUBECONFIG";
 /// By this name the API server's log knows its calls.
 pub const OPERATOR_AGENT: &str = concat!("perennial-operator/", env!("CARGO_PKG_VERSION"));
 
+/// The product's program, to be told what it is to do.
+pub fn program() -> Result<Command> {
+    Ok(Command::new(variable(PROGRAM)?))
+}
+
 /// A running operator; dropping it ends it at once.
 pub struct Operator {
     process: Child,
@@ -20,14 +25,13 @@ pub struct Operator {
 impl Operator {
     /// Starts one that works in this namespace.
     pub fn start(namespace: &str) -> Result<Self> {
-        let program = variable(PROGRAM)?;
-        let process = Command::new(&program)
+        let process = program()?
             .args(["operator", "--listen", "127.0.0.1:0", "--image", "localhost/perennial:test"])
             .args(["--namespace", namespace, "--pod", "beside-a-test"])
             .env("KUBECONFIG", variable(KUBECONFIG)?)
             .stdin(Stdio::null())
             .spawn()
-            .with_context(|| format!("start {program}"))?;
+            .context("start the operator")?;
         Ok(Self { process })
     }
 

@@ -14,6 +14,8 @@ mod requirements;
 pub mod settings;
 pub mod up;
 
+use crate::e2e;
+use crate::product_image::Profile;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use settings::Cluster;
@@ -54,6 +56,21 @@ enum ClusterCommand {
     },
     /// Print a component's log, or the names of all
     Logs { component: Option<String> },
+    /// Tell the product's story with real claims, on this cluster, which is brought up if it is down
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Demo {
+    /// Use the cluster of this context of your kubeconfig, which has the product installed
+    #[arg(long, requires = "host_address")]
+    context: Option<String>,
+    /// Address at which pods of that cluster reach this machine
+    #[arg(long, requires = "context")]
+    host_address: Option<String>,
+    /// Build the product for development: in seconds instead of minutes
+    #[arg(long)]
+    dev: bool,
 }
 
 /// Runs one of them.
@@ -74,6 +91,10 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         ClusterCommand::Kubectl { arguments } => kubectl(root, &cluster, arguments),
         ClusterCommand::Image { files } => files.iter().try_for_each(|file| load(&cluster, file)),
         ClusterCommand::Logs { component } => logs(&cluster, component.as_deref()),
+        ClusterCommand::Demo(Demo { context: Some(context), host_address: Some(address), .. }) => {
+            e2e::demo_on_context(root, context, address)
+        }
+        ClusterCommand::Demo(demo) => e2e::demo(root, &cluster, if demo.dev { Profile::Dev } else { Profile::Release }),
     }
 }
 

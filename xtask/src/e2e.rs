@@ -7,6 +7,7 @@ use crate::product_image::{self, Profile};
 use crate::{checkout, elapsed, tools};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -37,6 +38,38 @@ pub struct Options {
     skip: Vec<String>,
     /// Only tests whose names contain one of these
     filters: Vec<String>,
+}
+
+/// Tells the product's story on a cluster: `cargo xtask cluster demo`.
+pub fn demo(root: &Path, cluster: &Cluster, profile: Profile) -> Result<()> {
+    if !cluster.is_up()? {
+        up::up(root, cluster, &up::Options::default())?;
+    }
+    cluster::load(cluster, &product_image::build(root, profile, None)?)?;
+    install(root, cluster, &[KINDS, PRODUCT])?;
+    tell(root, cluster.kubeconfig().as_os_str(), &cluster.context(), &cluster.network()?.host())?;
+    println!("the cluster stays: `cargo xtask cluster --name {} down` takes it away", cluster.name);
+    Ok(())
+}
+
+/// The same on the cluster of a context, which has the product and its image.
+pub fn demo_on_context(root: &Path, context: &str, host_address: &str) -> Result<()> {
+    tell(root, &foreign_kubeconfig()?, context, host_address)
+}
+
+fn tell(root: &Path, kubeconfig: &OsStr, context: &str, host_address: &str) -> Result<()> {
+    let mut command = checkout::cargo(root);
+    command
+        .args(["run", "--quiet", "--package", "e2e", "--bin", "cluster-demo"])
+        .env(tools::VERSITYGW.variable, tools::ensure(root, &tools::VERSITYGW)?)
+        .env("PERENNIAL_E2E_KUBECONFIG", kubeconfig)
+        .env("PERENNIAL_E2E_CONTEXT", context)
+        .env("PERENNIAL_E2E_HOST", host_address);
+    let status = command.stdin(Stdio::null()).status().context("run cargo")?;
+    if !status.success() {
+        bail!("the demo ended with {status}; what it said stands above");
+    }
+    Ok(())
 }
 
 /// Tests that need our own CSI driver or the audit log, or a node that nothing leaves.
@@ -172,18 +205,22 @@ fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
         "that cluster has to have the images of `cargo xtask e2e --images`, deploy/crds and deploy/kustomize/base"
     );
     let started = Instant::now();
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config").into_os_string());
-    let kubeconfig = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()).or(home);
     let mut command = tests(root, options, &[])?;
     command
         .args(["--", THREADS])
         .args(OWN_CLUSTER.iter().flat_map(|name| ["--skip", *name]))
         .args(chosen(options))
-        .env("PERENNIAL_E2E_KUBECONFIG", kubeconfig.context("set KUBECONFIG or HOME")?)
+        .env("PERENNIAL_E2E_KUBECONFIG", foreign_kubeconfig()?)
         .env("PERENNIAL_E2E_CONTEXT", context)
         .env("PERENNIAL_E2E_LOGS", kept(root)?)
         .envs(options.host_address.as_ref().map(|address| ("PERENNIAL_E2E_HOST", address)));
     finish(command, started)
+}
+
+fn foreign_kubeconfig() -> Result<OsString> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config").into_os_string());
+    let given = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty());
+    given.or(home).context("set KUBECONFIG or HOME")
 }
 
 /// The test runner's own arguments for what was asked for.

@@ -1,7 +1,7 @@
 //! What every look at an object has at hand.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct Settings {
     pub namespace: String,
     /// Our own pod.
     pub pod: String,
+    /// Our own pod's address, at which others ask who leads; none outside of a cluster.
+    pub address: Option<IpAddr>,
     /// The image of movers and catalogs: usually our own.
     pub image: String,
     /// The account of catalogs.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::Client;
 use kube::api::{Api, PostParams};
+use kube::{Client, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::context::Clock;
@@ -30,13 +30,26 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Leader {
     leases: Api<Lease>,
     identity: String,
+    address: Option<String>,
     clock: Clock,
 }
 
+/// Where the holder answers questions, on the Lease.
+const ADDRESS: &str = "perennial.dev/address";
+
 impl Leader {
-    /// A candidate of this name, which no other may have.
-    pub fn new(client: Client, namespace: &str, identity: &str, clock: Clock) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity: identity.to_owned(), clock }
+    /// A candidate of this name, which no other may have, and which others reach at this address.
+    pub fn new(client: Client, namespace: &str, identity: &str, address: Option<String>, clock: Clock) -> Self {
+        Self { leases: Api::namespaced(client, namespace), identity: identity.to_owned(), address, clock }
+    }
+
+    /// Where whoever leads can be asked.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn address(&self) -> Result<Option<String>, Error> {
+        let found = self.leases.get_opt(NAME).await.map_err(Error::kubernetes(format!("get Lease {NAME}")))?;
+        Ok(found.and_then(|lease| lease.annotations().get(ADDRESS).cloned()))
     }
 
     /// Waits until it is ours.
@@ -91,7 +104,7 @@ impl Leader {
     async fn try_acquire(&self, seen: &mut Option<(String, Instant)>) -> Result<bool, Error> {
         let found = self.leases.get_opt(NAME).await.map_err(Error::kubernetes(format!("get Lease {NAME}")))?;
         let Some(lease) = found else {
-            let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+            let metadata = self.metadata(ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() });
             let created = Lease { metadata, spec: Some(self.spec(None, (self.clock)())) };
             return match self.leases.create(&PostParams::default(), &created).await {
                 Ok(_) => Ok(true),
@@ -121,13 +134,22 @@ impl Leader {
 
     /// Writes our name, if nobody was quicker.
     async fn take(&self, lease: &Lease) -> Result<bool, Error> {
-        let taken =
-            Lease { metadata: lease.metadata.clone(), spec: Some(self.spec(lease.spec.as_ref(), (self.clock)())) };
+        let metadata = self.metadata(lease.metadata.clone());
+        let taken = Lease { metadata, spec: Some(self.spec(lease.spec.as_ref(), (self.clock)())) };
         match self.leases.replace(NAME, &PostParams::default(), &taken).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(Error::kubernetes(format!("take Lease {NAME}"))(error)),
         }
+    }
+
+    fn metadata(&self, before: ObjectMeta) -> ObjectMeta {
+        let mut annotations = before.annotations.unwrap_or_default();
+        match &self.address {
+            Some(address) => drop(annotations.insert(ADDRESS.to_owned(), address.clone())),
+            None => drop(annotations.remove(ADDRESS)),
+        }
+        ObjectMeta { annotations: Some(annotations), ..before }
     }
 
     fn spec(&self, before: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {

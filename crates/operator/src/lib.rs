@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 mod apply;
+mod audit;
 mod caches;
 mod catalogs;
 mod claim;
@@ -94,7 +95,10 @@ pub async fn run(
     );
     // Whoever stands by does what is promised: it takes over.
     face.is_ready.store(true, Ordering::Relaxed);
-    let leader = Leader::new(client.clone(), &settings.namespace, &settings.pod, Arc::clone(&clock));
+    let address = settings.address.map(|address| SocketAddr::new(address, listen.port()).to_string());
+    let leader = Leader::new(client.clone(), &settings.namespace, &settings.pod, address, Arc::clone(&clock));
+    let leader = Arc::new(leader);
+    let _first = face.leader.set(Arc::clone(&leader));
     let work = async {
         leader.acquire().await;
         tracing::info!(pod = settings.pod, "leads");

@@ -4,3 +4,4 @@ mod claims;
 mod guard;
 mod outages;
 mod policies;
+mod words;

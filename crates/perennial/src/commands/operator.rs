@@ -1,6 +1,6 @@
 //! `perennial operator`: looks after claims, sources and destinations of a cluster.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ const DETAILS: &str = "\
 Runs in a cluster, with the account that the installation makes. Of several only one works at a
 time; the others stand by. It says over HTTP:
   /healthz /readyz /metrics
+  /audit          the verdict on every claim, JSON
 
 Outside of a cluster it works on the one of your kubeconfig, if no other does.";
 
@@ -43,6 +44,10 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "perennial")]
     pod: String,
 
+    /// This pod's address, at which the others pass questions on to it
+    #[arg(long, value_name = "ADDRESS", env = "POD_IP")]
+    address: Option<IpAddr>,
+
     /// Mark claims as a webhook that listens here, for API servers without MutatingAdmissionPolicy
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "0.0.0.0:9443")]
     webhook: Option<SocketAddr>,
@@ -59,6 +64,7 @@ pub fn run(arguments: &Arguments, shared: &Shared) -> Result<Exit, Failure> {
     let settings = Settings {
         namespace: namespace.trim().to_owned(),
         pod: arguments.pod.clone(),
+        address: arguments.address,
         image: arguments.image.clone(),
         catalog_account: None,
         webhook: arguments.webhook,
