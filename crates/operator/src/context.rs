@@ -69,9 +69,13 @@ pub struct Context {
     secrets: Mutex<HashMap<String, (Timestamp, Arc<Secret>)>>,
 }
 
-/// How long a Secret that somebody keeps is believed before it is read again. Everything that uses it copes with an older
-/// one: a mover that is refused is started anew.
+/// How long a Secret that somebody keeps is believed before it is read again, and kept in memory. Everything that uses it
+/// copes with an older one: a mover that is refused is started anew.
 const SECRET_AGE_MAX: Duration = Duration::from_secs(10);
+
+fn is_current(since: Timestamp, now: Timestamp) -> bool {
+    since.checked_add(SECRET_AGE_MAX).is_ok_and(|until| until > now)
+}
 
 impl Context {
     /// Puts it together.
@@ -129,7 +133,7 @@ impl Context {
         let now = self.now();
         let known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
         if let Some((since, secret)) = known
-            && since.checked_add(SECRET_AGE_MAX).is_ok_and(|until| until > now)
+            && is_current(since, now)
         {
             return Ok(Some(secret));
         }
@@ -146,6 +150,7 @@ impl Context {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let found = secrets.get_opt(name).await.map_err(Error::kubernetes(format!("get Secret {place}")))?;
         let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (since, _)| is_current(*since, now));
         match found {
             Some(secret) => {
                 let secret = Arc::new(secret);

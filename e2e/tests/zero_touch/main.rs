@@ -1,5 +1,6 @@
 //! The product's main job: one label on a claim, on a real cluster.
 
+mod audit;
 mod claims;
 mod guard;
 mod outages;

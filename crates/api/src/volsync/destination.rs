@@ -10,6 +10,7 @@ use super::restic::DestinationRestic;
 use super::status::{ForeignStatus, SyncStatus};
 use super::trigger::Trigger;
 
+// Sections that few objects have stand apart: thousands of objects are kept in memory.
 /// What a ReplicationDestination asks for.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::duplicated_attributes, reason = "columns have types in common")]
@@ -37,19 +38,19 @@ pub struct ReplicationDestinationSpec {
     pub paused: Option<bool>,
     /// Restore with restic.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub restic: Option<DestinationRestic>,
+    pub restic: Option<Box<DestinationRestic>>,
     /// Restore with Kopia.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kopia: Option<DestinationKopia>,
     /// Another mover's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rsync: Option<DestinationRsync>,
+    pub rsync: Option<Box<DestinationRsync>>,
     /// Another mover's.
     #[serde(rename = "rsyncTLS", skip_serializing_if = "Option::is_none")]
-    pub rsync_tls: Option<DestinationRsyncTls>,
+    pub rsync_tls: Option<Box<DestinationRsyncTls>>,
     /// Another mover's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rclone: Option<DestinationRclone>,
+    pub rclone: Option<Box<DestinationRclone>>,
     /// Another controller's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,

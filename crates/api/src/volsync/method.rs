@@ -46,7 +46,7 @@ impl ReplicationSourceSpec {
             self.syncthing.as_ref().map(|_| "syncthing"),
             self.external.as_ref().map(|_| "external"),
         ]);
-        choose(sections, self.restic.as_ref(), self.kopia.as_ref(), self.external.as_ref())
+        choose(sections, self.restic.as_deref(), self.kopia.as_ref(), self.external.as_ref())
     }
 }
 
@@ -62,7 +62,7 @@ impl ReplicationDestinationSpec {
             None,
             self.external.as_ref().map(|_| "external"),
         ]);
-        choose(sections, self.restic.as_ref(), self.kopia.as_ref(), self.external.as_ref())
+        choose(sections, self.restic.as_deref(), self.kopia.as_ref(), self.external.as_ref())
     }
 }
 

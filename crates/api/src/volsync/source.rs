@@ -10,6 +10,7 @@ use super::restic::{SourceRestic, SourceResticStatus};
 use super::status::{ForeignStatus, SyncStatus};
 use super::trigger::Trigger;
 
+// Sections that few objects have stand apart: thousands of objects are kept in memory.
 /// What a ReplicationSource asks for.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::duplicated_attributes, reason = "columns have types in common")]
@@ -41,22 +42,22 @@ pub struct ReplicationSourceSpec {
     pub paused: Option<bool>,
     /// Back up with restic.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub restic: Option<SourceRestic>,
+    pub restic: Option<Box<SourceRestic>>,
     /// Back up with Kopia.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kopia: Option<SourceKopia>,
     /// Another mover's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rsync: Option<SourceRsync>,
+    pub rsync: Option<Box<SourceRsync>>,
     /// Another mover's.
     #[serde(rename = "rsyncTLS", skip_serializing_if = "Option::is_none")]
-    pub rsync_tls: Option<SourceRsyncTls>,
+    pub rsync_tls: Option<Box<SourceRsyncTls>>,
     /// Another mover's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rclone: Option<SourceRclone>,
+    pub rclone: Option<Box<SourceRclone>>,
     /// Another mover's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub syncthing: Option<SourceSyncthing>,
+    pub syncthing: Option<Box<SourceSyncthing>>,
     /// Another controller's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,

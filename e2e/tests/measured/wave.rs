@@ -1,0 +1,135 @@
+//! 200 claims at once, half of which have a backup: decided by one catalog.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use e2e::s3::{ACCESS_KEY, SECRET_KEY};
+use e2e::{CLAIM, PASSWORD, POD, Protected, SECRET, Space, labelled, program, say};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const CLAIMS: usize = 200;
+const IN_FLIGHT: usize = 32;
+
+/// What a catalog may have.
+const MEMORY_MAX_MIB: u64 = 192;
+
+/// Runs the product's command on the bucket.
+fn perennial(protected: &Protected<'_>, prefix: &str, arguments: &[&str]) -> Result<()> {
+    let output = program()?
+        .args(arguments)
+        .args(["--store", &protected.server.store(prefix)])
+        .envs([("PERENNIAL_PASSWORD", PASSWORD), ("AWS_ACCESS_KEY_ID", ACCESS_KEY)])
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .output()
+        .context("run perennial")?;
+    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The greatest memory of the catalog's process, as this machine sees it.
+fn peak_of_catalog(repository: &str) -> Result<u64> {
+    for entry in std::fs::read_dir("/proc").context("list /proc")? {
+        let directory = entry.context("list /proc")?.path();
+        let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
+        let words = read("cmdline");
+        if words.contains("catalog") && (words.contains(repository) || read("cgroup").contains(repository)) {
+            let status = read("status");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+            return Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024);
+        }
+    }
+    bail!("no process of the catalog of {repository}")
+}
+
+/// What a catalog counts.
+async fn metrics(protected: &Protected<'_>) -> Result<String> {
+    let system = Space { cluster: protected.space.cluster.clone(), name: "volsync-system".to_owned() };
+    let name = &protected.space.name;
+    let secret = system.get(&SECRET, &format!("perennial-catalog-{name}-token")).await?;
+    let token = secret["data"]["token"].as_str().context("a token")?;
+    let token = String::from_utf8(STANDARD.decode(token).context("decode the token")?)?;
+    let pods = system.list(&POD).await?;
+    let own = pods.iter().find(|pod| pod["metadata"]["labels"]["perennial.dev/repository"] == name.as_str());
+    let address = own.and_then(|pod| pod["status"]["podIP"].as_str()).context("the catalog's address")?.to_owned();
+    let mut stream = TcpStream::connect((address.as_str(), 8080)).await.context("connect to the catalog")?;
+    let request = format!("GET /metrics HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+/// How repositories lie in the bucket, and how a claim's history is called there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Layout {
+    PerClaim,
+    Shared,
+}
+
+const CREATE: [&str; 4] = ["repository", "create", "--format", "kopia"];
+
+/// Backups of every other claim, by the command: histories that the cluster knows nothing of, as after a rebuild.
+fn prepare(protected: &Protected<'_>, layout: Layout) -> Result<()> {
+    let directory = tempfile::tempdir().context("make a directory")?;
+    std::fs::write(directory.path().join("file"), "mine").context("write a file")?;
+    let path = directory.path().to_str().context("a path of text")?;
+    let name = &protected.space.name;
+    if layout == Layout::Shared {
+        perennial(protected, "", &CREATE)?;
+    }
+    for number in (0..CLAIMS).step_by(2) {
+        let (prefix, identity) = match layout {
+            Layout::PerClaim => (format!("{name}/data-{number}"), format!("data-{number}-backup@{name}:/data")),
+            Layout::Shared => (String::new(), format!("data-{number}@{name}:/data")),
+        };
+        if layout == Layout::PerClaim {
+            perennial(protected, &prefix, &CREATE)?;
+        }
+        perennial(protected, &prefix, &["backup", path, "--as", &identity])?;
+    }
+    Ok(())
+}
+
+async fn wave(space: &Space, layout: Layout) -> Result<()> {
+    // No ledger is beside what the command wrote.
+    let repository = json!({"layout": format!("{layout:?}"), "declaredNew": "measured"});
+    let protected = Protected::with(space, repository, json!({})).await?;
+    let began = Instant::now();
+    prepare(&protected, layout)?;
+    say(&format!("{layout:?}: prepared in {:.0} s", began.elapsed().as_secs_f64()));
+    // Of a class that waits for a pod: what is measured is deciding.
+    let began = Instant::now();
+    let claims = stream::iter(0..CLAIMS).map(async |number| {
+        space.create_object(&CLAIM, labelled(&format!("data-{number}")).class("dirs-late").build()).await
+    });
+    let made: Vec<Value> = claims.buffer_unordered(IN_FLIGHT).try_collect().await?;
+    let created = began.elapsed().as_secs_f64();
+    for number in 0..made.len() {
+        let wanted = if number % 2 == 0 { "restore" } else { "fresh" };
+        protected.decided(&format!("data-{number}"), wanted).await?;
+    }
+    let decided = began.elapsed().as_secs_f64();
+    let peak = peak_of_catalog(&space.name)?;
+    let text = metrics(&protected).await?;
+    let opens = text.lines().find(|line| line.starts_with("perennial_catalog_opens_total")).unwrap_or_default();
+    say(&format!(
+        "{layout:?}: {CLAIMS} claims created in {created:.1} s, decided after {decided:.1} s; catalog {peak} MiB; {opens}"
+    ));
+    ensure!(peak <= MEMORY_MAX_MIB, "the catalog had {peak} MiB");
+    protected.remove().await
+}
+
+#[test]
+fn a_wave_of_claims_with_a_repository_each() -> Result<()> {
+    e2e::test("wave", async |space| wave(space, Layout::PerClaim).await)
+}
+
+#[test]
+fn a_wave_of_claims_with_one_repository() -> Result<()> {
+    e2e::test("wave", async |space| wave(space, Layout::Shared).await)
+}
