@@ -94,6 +94,9 @@ async fn protected(claim: &PersistentVolumeClaim, protection: Protection, contex
         return Ok(Action::requeue(context.failed(claim)));
     }
     let observed = observe(context, claim, protection.clone(), &repository, &names).await?;
+    if let Restoring::Job { job, .. } = &observed.restoring {
+        context.slots.seen(job);
+    }
     let plan = plan(claim, &observed, context.now());
     let pause = carry_out(&material, &observed, &plan, context).await?;
     report(&material, &observed, &plan, context).await?;

@@ -1,7 +1,7 @@
 //! How many movers may run at a time: for each repository and for each storage class, restores before backups.
 //!
 //! What runs is counted from the Jobs that are there. A Job that was just created is not in the cache yet, so each start is
-//! remembered until it is.
+//! remembered until whoever looks after it has seen it there: it may have come and gone before anybody asks for a slot again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -63,6 +63,11 @@ impl Slots {
         is_granted
     }
 
+    /// The Job is in the cache, and counted there from now on. Whoever looks after it says so before it goes.
+    pub fn seen(&self, job: &Job) {
+        self.give_back(&place(job));
+    }
+
     /// Gives a slot back whose Job was never made, or the place of somebody who waits no more.
     pub fn give_back(&self, job: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,6 +127,7 @@ impl Start {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn start(job: &str, class: &str, direction: Direction) -> Start {
         Start::new("ns", job, "default", class, direction)
@@ -140,5 +146,19 @@ mod tests {
         assert!(state.has_room(&start("r", "slow", Direction::Restore), &limits, &running));
         state.started.insert("ns/c".to_owned(), start("c", "slow", Direction::Restore));
         assert!(!state.has_room(&start("r", "other", Direction::Restore), &limits, &running), "both slots are taken");
+    }
+
+    /// Its Job has come and gone before anybody else asked for a slot.
+    #[test]
+    fn a_slot_does_not_go_with_its_job() {
+        let slots = Slots::default();
+        let limits = Limits { movers: 1, per_node: 1, per_class: 1 };
+        let first = start("first", "fast", Direction::Backup);
+        slots.state.lock().unwrap().started.insert(first.job.clone(), first);
+        let second = start("second", "fast", Direction::Backup);
+        assert!(!slots.state.lock().unwrap().has_room(&second, &limits, &[]));
+        let job = serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "first"}})).unwrap();
+        slots.seen(&job);
+        assert!(slots.state.lock().unwrap().has_room(&second, &limits, &[]));
     }
 }

@@ -42,6 +42,9 @@ pub async fn reconcile(source: Arc<ReplicationSource>, context: Arc<Context>) ->
         return Ok(Action::await_change());
     }
     let observed = observe(&context, &source).await?;
+    if let Some(job) = &observed.job {
+        context.slots.seen(job);
+    }
     let plan = plan(&source, &observed, context.now());
     let pause = carry_out(&source, &observed, &plan, &context).await?;
     report(&source, &observed, &plan, &context).await?;

@@ -3,6 +3,7 @@
 mod audit;
 mod claims;
 mod guard;
+mod limits;
 mod outages;
 mod policies;
 mod words;
