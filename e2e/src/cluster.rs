@@ -53,7 +53,10 @@ impl Cluster {
     }
 
     pub(crate) fn remember(&self, namespace: &str) {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(namespace.to_owned());
+        let mut known = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.iter().any(|known| known == namespace) {
+            known.push(namespace.to_owned());
+        }
     }
 
     /// The same cluster for a program of that name, by which [`Calls::of_agent`](crate::Calls::of_agent) tells its calls

@@ -7,11 +7,15 @@ mod builders;
 mod calls;
 mod cluster;
 mod kinds;
+pub mod leaks;
 mod operator;
 mod protected;
+mod random;
 pub mod report;
 pub mod s3;
 mod space;
+mod stock;
+mod system;
 mod tree;
 pub mod webhook;
 
@@ -20,9 +24,11 @@ pub use calls::{Call, Calls, Mark, Right};
 pub use cluster::Cluster;
 pub use kinds::*;
 pub use operator::{OPERATOR_AGENT, Operator, program};
-pub use protected::{PASSWORD, Protected, labelled, scale_operator};
+pub use protected::{PASSWORD, Protected, decision, labelled};
+pub use random::Random;
 pub use s3::SECRET_KEY;
 pub use space::{Output, Space};
+pub use system::{SYSTEM, kill_operators, metrics, operators, restart_operator, scale_operator, system};
 pub use tree::same_trees;
 
 use anyhow::{Context, Result};

@@ -1,18 +1,17 @@
 //! A namespace whose labelled claims are backed up to a bucket of its own: what a test of the product begins with.
 
 use crate::builders::{Claim, Pod};
-use crate::cluster::Cluster;
-use crate::kinds::{CLAIM, DEPLOYMENT, DESTINATION, POD, POLICY, REPOSITORY, SECRET, SOURCE};
+use crate::kinds::{CLAIM, DEPLOYMENT, DESTINATION, JOB, POD, POLICY, REPOSITORY, SECRET, SOURCE};
+use crate::leaks;
 use crate::s3::{ACCESS_KEY, BUCKET, S3, SECRET_KEY};
 use crate::space::Space;
-use anyhow::{Context, Result, bail, ensure};
+use crate::system::{scale, system};
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 /// The password of all repositories.
 pub const PASSWORD: &str = "correct horse";
-
-/// The installation's namespace.
-const SYSTEM: &str = "volsync-system";
 
 /// The decision about a claim, on the claim.
 const DECISION: &str = "perennial.dev/decision";
@@ -34,9 +33,12 @@ impl<'a> Protected<'a> {
 
     /// The same with members of the repository's and the policy's spec set otherwise.
     pub async fn with(space: &'a Space, repository: Value, policy: Value) -> Result<Self> {
-        let server = S3::start(&space.cluster).await?;
-        let system = Space { cluster: space.cluster.clone(), name: SYSTEM.to_owned() };
-        let protected = Self { space, server, system };
+        Self::at(space, S3::start(&space.cluster).await?, repository, policy).await
+    }
+
+    /// The same with a server of the test's own.
+    pub async fn at(space: &'a Space, server: S3, repository: Value, policy: Value) -> Result<Self> {
+        let protected = Self { space, server, system: system(&space.cluster) };
         protected.write_secret(PASSWORD, SECRET_KEY).await?;
         let mut spec = json!({
             "format": "kopia",
@@ -56,8 +58,14 @@ impl<'a> Protected<'a> {
         Ok(protected)
     }
 
-    /// Takes away what does not go with the namespace.
+    /// Another namespace with the same bucket, repository and policy. Its server is not for stopping.
+    pub fn beside<'b>(other: &Protected<'_>, space: &'b Space) -> Protected<'b> {
+        Protected { space, server: other.server.handle(), system: system(&space.cluster) }
+    }
+
+    /// Takes away what does not go with the namespace, after a look at what should not be in it.
     pub async fn remove(&self) -> Result<()> {
+        leaks::nothing_left_over(self.space).await?;
         self.space.delete_object(&POLICY, &self.space.name).await?;
         self.space.delete_object(&REPOSITORY, &self.space.name).await?;
         self.system.delete_object(&SECRET, &self.secret()).await
@@ -97,6 +105,18 @@ impl<'a> Protected<'a> {
         self.system.get(&DEPLOYMENT, &self.catalog_name()).await
     }
 
+    /// The number of pods of the repository's catalog, and a wait until there are so many.
+    pub async fn scale_catalog(&self, replicas: u32) -> Result<()> {
+        scale(&self.system, &self.catalog_name(), replicas).await
+    }
+
+    /// Names of the catalog's pods, in the installation's namespace.
+    pub async fn catalogs(&self) -> Result<Vec<String>> {
+        let pods = self.system.list(&POD).await?;
+        let own = |pod: &&Value| pod["metadata"]["labels"]["perennial.dev/repository"] == self.space.name.as_str();
+        Ok(pods.iter().filter(own).filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    }
+
     fn catalog_name(&self) -> String {
         format!("perennial-catalog-{}", self.space.name)
     }
@@ -117,10 +137,7 @@ impl<'a> Protected<'a> {
         self.system.until(&DEPLOYMENT, &self.catalog_name(), "follows", follows).await?;
         self.space
             .retry("the old catalog is gone", async || {
-                let pods = self.system.list(&POD).await?;
-                let own =
-                    |pod: &&Value| pod["metadata"]["labels"]["perennial.dev/repository"] == self.space.name.as_str();
-                let count = pods.iter().filter(own).count();
+                let count = self.catalogs().await?.len();
                 ensure!(count == 1, "{count} pods");
                 Ok(())
             })
@@ -195,6 +212,76 @@ impl<'a> Protected<'a> {
         Ok(decision(&claim))
     }
 
+    /// Waits until the Job of a restore has a pod of that phase, and answers the pod's name.
+    pub async fn restorer(&self, claim: &str, phase: &str) -> Result<String> {
+        self.mover(&format!("volsync-dst-{claim}-backup"), phase).await
+    }
+
+    /// Waits until the Job of a backup has a pod of that phase, and answers the pod's name.
+    pub async fn backuper(&self, claim: &str, phase: &str) -> Result<String> {
+        self.mover(&format!("volsync-src-{claim}-backup"), phase).await
+    }
+
+    /// Names of movers' pods that run now.
+    pub async fn running_movers(&self) -> Result<Vec<String>> {
+        let pods = self.space.list(&POD).await?;
+        let is_mover = |pod: &&Value| pod["metadata"]["labels"]["app.kubernetes.io/created-by"] == "volsync";
+        let running = pods.iter().filter(is_mover).filter(|pod| pod["status"]["phase"] == "Running");
+        Ok(running.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    }
+
+    async fn mover(&self, job: &str, phase: &str) -> Result<String> {
+        self.space
+            .retry(&format!("the pod of Job {job} is {phase}"), async || {
+                let pods = self.space.list(&POD).await?;
+                let is_it = |pod: &&Value| {
+                    let labels = &pod["metadata"]["labels"];
+                    let is_going = pod["metadata"]["deletionTimestamp"].is_string();
+                    labels["batch.kubernetes.io/job-name"] == job && pod["status"]["phase"] == phase && !is_going
+                };
+                let found = pods.iter().find(is_it).with_context(|| format!("pods: {}", names(&pods)))?;
+                Ok(found["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+            })
+            .await
+    }
+
+    /// Waits until a claim's restore has its Job, and answers that.
+    pub async fn restore_begun(&self, claim: &str) -> Result<Value> {
+        let name = format!("volsync-dst-{claim}-backup");
+        self.space.until(&JOB, &name, "is there", |job| Ok(!job.is_null())).await
+    }
+
+    /// Waits until the claim whose volume is filled for this one is there, and answers it.
+    pub async fn prime(&self, claim: &str) -> Result<Value> {
+        let uid = self.space.get(&CLAIM, claim).await?["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        self.space.until(&CLAIM, &format!("vs-prime-{uid}"), "is there", |prime| Ok(!prime.is_null())).await
+    }
+
+    /// Claims with a tree of all kinds of files each, backed up. Movers may do everything from then on. Answers the trees.
+    pub async fn backed_up_trees(&self, claims: &[&str]) -> Result<Vec<String>> {
+        let elevated = json!({"metadata": {"annotations": {"volsync.backube/privileged-movers": "true"}}});
+        self.space.patch(&crate::kinds::NAMESPACE, &self.space.name, elevated).await?;
+        let each = claims.iter().map(async |claim| {
+            self.claim(claim).await?;
+            self.space.bound(claim).await?;
+            self.space.fill_tree(claim).await?;
+            let tree = self.space.tree(claim, ".").await?;
+            self.back_up(claim, "one").await?;
+            Ok(tree)
+        });
+        try_join_all(each).await
+    }
+
+    /// Claims hold these trees.
+    pub async fn hold_trees(&self, claims: &[&str], trees: &[String]) -> Result<()> {
+        let each = claims.iter().zip(trees).map(async |(claim, tree)| {
+            self.space.bound(claim).await?;
+            let found = self.space.tree(claim, ".").await?;
+            crate::same_trees(tree, &found).with_context(|| format!("claim {claim}"))
+        });
+        try_join_all(each).await.map(drop)
+    }
+
     /// Deletes a claim, and waits until it and all that was made for it are gone.
     pub async fn delete(&self, claim: &str) -> Result<()> {
         self.space.delete_object(&CLAIM, claim).await?;
@@ -233,12 +320,12 @@ pub fn labelled(name: &str) -> Claim {
 }
 
 /// What was decided about a claim; [`Value::Null`] if nothing was.
-fn decision(claim: &Value) -> Value {
+pub fn decision(claim: &Value) -> Value {
     let text = claim["metadata"]["annotations"][DECISION].as_str().unwrap_or("null");
     serde_json::from_str(text).unwrap_or_default()
 }
 
-fn names(objects: &[Value]) -> String {
+pub(crate) fn names(objects: &[Value]) -> String {
     let names = objects.iter().filter_map(|object| object["metadata"]["name"].as_str());
     names.collect::<Vec<_>>().join(", ")
 }
@@ -257,36 +344,4 @@ fn merge(body: &mut Value, change: Value) {
         }
         (body, change) => *body = change,
     }
-}
-
-/// The number of replicas of the operator, and a wait until there are so many.
-///
-/// # Errors
-/// The operator's Deployment is not there.
-pub async fn scale_operator(cluster: &Cluster, replicas: u32) -> Result<()> {
-    let system = Space { cluster: cluster.clone(), name: SYSTEM.to_owned() };
-    system.patch(&DEPLOYMENT, "perennial", json!({"spec": {"replicas": replicas}})).await?;
-    let scaled = |found: &Value| {
-        if found.is_null() {
-            bail!("the operator is not installed");
-        }
-        let status = &found["status"];
-        Ok(status["readyReplicas"].as_u64().unwrap_or(0) == u64::from(replicas)
-            && status["replicas"].as_u64().unwrap_or(0) == u64::from(replicas))
-    };
-    system.until(&DEPLOYMENT, "perennial", "has as many pods as it should", scaled).await?;
-    if replicas > 0 {
-        return Ok(());
-    }
-    system
-        .retry("no operator runs", async || {
-            let pods = system.list(&POD).await?;
-            let left: Vec<Value> = pods
-                .into_iter()
-                .filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == "operator")
-                .collect();
-            ensure!(left.is_empty(), "{}", names(&left));
-            Ok(())
-        })
-        .await
 }

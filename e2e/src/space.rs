@@ -1,7 +1,7 @@
 //! A namespace of a test, and what a test does in it.
 
 use crate::cluster::Cluster;
-use crate::kinds::{CLAIM, JOB, Kind, NAMESPACE, POD, SERVICE_ACCOUNT, SNAPSHOT};
+use crate::kinds::{CLAIM, JOB, Kind, NAMESPACE, POD, SERVICE_ACCOUNT, SNAPSHOT, STORAGE_CLASS};
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -16,6 +16,9 @@ use tokio::io::AsyncReadExt;
 
 /// Longest wait for any one state. A cluster that is not overloaded needs a few seconds for each.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The CSI test driver, as clusters of ours have it.
+const DRIVER: &str = "dirs.csi.perennial.dev";
 
 /// Pause between two tries of something that nothing can be watched for.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -59,6 +62,14 @@ impl Space {
         Ok(Self { cluster: cluster.clone(), name })
     }
 
+    /// Makes it again after it was deleted and is gone.
+    pub async fn again(&self) -> Result<()> {
+        let body = json!({"metadata": {"name": self.name}});
+        self.create_object(&NAMESPACE, body).await?;
+        self.cluster.remember(&self.name);
+        self.until(&SERVICE_ACCOUNT, "default", "exists", |account| Ok(!account.is_null())).await.map(drop)
+    }
+
     /// The same namespace for a program of that name, see [`Cluster::agent`].
     pub fn agent(&self, name: &str) -> Result<Self> {
         Ok(Self { cluster: self.cluster.agent(name)?, name: self.name.clone() })
@@ -92,6 +103,14 @@ impl Space {
         value(&created.with_context(|| format!("create {} {name}", kind.kind))?)
     }
 
+    /// A storage class of the test's own, of the CSI test driver; its parameters say what bad hours it has.
+    pub async fn storage_class(&self, name: &str, parameters: Value) -> Result<String> {
+        let name = self.unique(name);
+        let body = json!({"metadata": {"name": name}, "provisioner": DRIVER, "parameters": parameters});
+        self.create_object(&STORAGE_CLASS, body).await?;
+        Ok(name)
+    }
+
     /// The object of that name as it is now; [`Value::Null`] if there is none.
     pub async fn get(&self, kind: &Kind, name: &str) -> Result<Value> {
         let found = self.api(kind).get_opt(name).await.with_context(|| format!("get {} {name}", kind.kind))?;
@@ -115,6 +134,14 @@ impl Space {
         match self.api(kind).delete(name, &DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(drop).with_context(|| format!("delete {} {name}", kind.kind)),
+        }
+    }
+
+    /// Ends a pod at once, without a word to it.
+    pub async fn kill(&self, pod: &str) -> Result<()> {
+        match self.api(&POD).delete(pod, &DeleteParams::default().grace_period(0)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop).with_context(|| format!("kill pod {pod}")),
         }
     }
 

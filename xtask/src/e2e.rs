@@ -254,11 +254,13 @@ fn archives(root: &Path, options: &Options) -> Result<Vec<PathBuf>> {
 fn tests(root: &Path, options: &Options, more: &[&str]) -> Result<Command> {
     let targets: &[&str] = match options.control_plane {
         true => &["--test", "control_plane"],
-        false => &["--test", "harness", "--test", "zero_touch"],
+        false => &["--test", "harness", "--test", "zero_touch", "--test", "without_us"],
     };
     let mut command = checkout::cargo(root);
     command.args(["test", "--package", "e2e", "--features", "cluster", "--no-fail-fast"]).args(targets).args(more);
-    command.env(tools::VERSITYGW.variable, tools::ensure(root, &tools::VERSITYGW)?);
+    for tool in [&tools::VERSITYGW, &tools::KOPIA] {
+        command.env(tool.variable, tools::ensure(root, tool)?);
+    }
     // An error says what it waited for; where in the program that was is noise of two pages.
     command.env("RUST_BACKTRACE", "0");
     Ok(command)

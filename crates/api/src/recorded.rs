@@ -84,6 +84,14 @@ impl Verdict {
         }
     }
 
+    /// Whether there were backups of the claim when it was decided about.
+    pub fn tells_of_a_history(&self) -> bool {
+        match self {
+            Self::Restore { .. } | Self::Kept { why: Kept::OwnHistory { .. } | Kept::Accepted } => true,
+            Self::Fresh { .. } | Self::Hold { .. } | Self::Kept { why: Kept::NoHistory { .. } } => false,
+        }
+    }
+
     /// Whether it is to be asked again.
     pub fn is_hold(&self) -> bool {
         matches!(self, Self::Hold { .. })

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::names::{CREATED_BY, CREATOR, DESTINATION_KIND, FOR_CLAIM, MANAGED_BY, MANAGER, VOLSYNC_GROUP};
 use crate::server::Capabilities;
-use crate::snapshots::VolumeSnapshot;
+use crate::snapshots::{VolumeSnapshot, VolumeSnapshotClass};
 
 /// Objects that wait to be looked at before whoever watches has to wait, too.
 const QUEUE_LENGTH: usize = 1024;
@@ -57,6 +57,8 @@ pub struct Caches {
     pub pods: Store<Pod>,
     /// VolumeSnapshots that we made; empty where the cluster has no such kind.
     pub snapshots: Store<VolumeSnapshot>,
+    /// Ways to take VolumeSnapshots; empty where the cluster has no such kind.
+    pub snapshot_classes: Store<VolumeSnapshotClass>,
     /// Catalogs, in our own namespace.
     pub catalogs: Store<Deployment>,
 }
@@ -111,6 +113,7 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
     let (namespaces_in, classes_in, sources_in) = (Writer::default(), Writer::default(), Writer::default());
     let (destinations_in, repositories_in, jobs_in) = (Writer::default(), Writer::default(), Writer::default());
     let (pods_in, snapshots_in, catalogs_in) = (Writer::default(), Writer::default(), Writer::default());
+    let snapshot_classes_in = Writer::default();
     let caches = Arc::new(Caches {
         claims: claims_in.as_reader(),
         namespaces: namespaces_in.as_reader(),
@@ -122,6 +125,7 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
         jobs: jobs_in.as_reader(),
         pods: pods_in.as_reader(),
         snapshots: snapshots_in.as_reader(),
+        snapshot_classes: snapshot_classes_in.as_reader(),
         catalogs: catalogs_in.as_reader(),
     });
 
@@ -140,6 +144,7 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
     watches.add(of_movers(), pods_in, of_pod);
     if able.volume_snapshots {
         watches.add(of_movers(), snapshots_in, |_, snapshot: &VolumeSnapshot| owners(snapshot));
+        watches.add(all(), snapshot_classes_in, |_, _: &VolumeSnapshotClass| Vec::new());
     }
     let deployments = Api::<Deployment>::namespaced(client.clone(), namespace);
     watches.add_in(deployments, ours, catalogs_in, of_catalog);
@@ -231,7 +236,7 @@ impl Caches {
     pub async fn ready(&self, able: Capabilities) {
         let snapshots = async {
             if able.volume_snapshots {
-                let _listed = self.snapshots.wait_until_ready().await;
+                let _listed = tokio::join!(self.snapshots.wait_until_ready(), self.snapshot_classes.wait_until_ready());
             }
         };
         let _listed = tokio::join!(
@@ -247,6 +252,12 @@ impl Caches {
             self.catalogs.wait_until_ready(),
             snapshots,
         );
+    }
+
+    /// Whether a namespace is on its way out: nothing is made in it any more.
+    pub fn is_going(&self, namespace: Option<String>) -> bool {
+        let namespace = namespace.and_then(|name| self.namespaces.get(&key(&name, None)));
+        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
     /// All policies, the one that counts first before the others.

@@ -20,6 +20,7 @@ use api::naming::{ClaimKey, destination_job_name};
 use api::recorded::{Recorded, Verdict};
 use api::v1alpha1::BackupRepository;
 use api::v1alpha1::credentials::Credentials;
+use api::volsync::status::SynchronizingReason;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use kube::api::Api;
 use kube::runtime::controller::Action;
@@ -38,7 +39,8 @@ use crate::context::Context;
 use crate::credentials::{self, ExternalSecret, User};
 use crate::error::{Error, retry_after};
 use crate::job::{self, Direction};
-use crate::names::{DECISION, MANAGED_BY, MANAGER, POPULATED_FROM, PRIVILEGED_MOVERS, RECLAIM_POLICY};
+use crate::ledger::Entry;
+use crate::names::{DECISION, MANAGED_BY, MANAGER, POPULATED_FROM, PRIVILEGED_MOVERS};
 use crate::slots::Start;
 
 /// The version of the credentials that were generated last, on the destination: no Secret is read to know it.
@@ -52,12 +54,13 @@ const PAUSE_FOR_SLOT: Duration = Duration::from_secs(5);
 /// # Errors
 /// The API server refuses, or does not answer; nothing is left half done that the next look would not finish.
 pub async fn reconcile(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>) -> Result<Action, Error> {
-    if claim.meta().deletion_timestamp.is_some() || is_terminating(&claim, &context) {
+    if claim.meta().deletion_timestamp.is_some() || context.caches.is_going(claim.namespace()) {
+        context.succeeded(&*claim);
         return Ok(Action::await_change());
     }
-    let namespace = namespace_of(&claim, &context);
-    let labels = namespace.as_ref().map(|namespace| namespace.labels().clone()).unwrap_or_default();
-    match judge(&claim, &labels, &context.caches.policies_in_order()) {
+    // Whoever is new in a new namespace is looked at once that is known, too.
+    let Some(namespace) = namespace_of(&claim, &context) else { return Ok(Action::await_change()) };
+    match judge(&claim, namespace.labels(), &context.caches.policies_in_order()) {
         Judgement::Protected(protection) => protected(&claim, protection, &context).await,
         Judgement::Review { why } => {
             if destination_of(&claim).is_some() && is_unbound(&claim) {
@@ -136,11 +139,6 @@ fn namespace_of(claim: &PersistentVolumeClaim, context: &Context) -> Option<Arc<
     context.caches.namespaces.get(&key(&claim.namespace()?, None))
 }
 
-/// Nothing is made in a namespace that is going.
-fn is_terminating(claim: &PersistentVolumeClaim, context: &Context) -> bool {
-    namespace_of(claim, context).is_none_or(|namespace| namespace.meta().deletion_timestamp.is_some())
-}
-
 fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
     claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default().is_empty()
 }
@@ -169,6 +167,14 @@ fn is_ours<K: Resource>(object: &K) -> bool {
     object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
 }
 
+/// Whether the claim's backups do not get on: its Secret may be gone, which nobody watches.
+fn has_trouble(material: &Material<'_>, context: &Context) -> bool {
+    let source = context.caches.sources.get(&key(&material.key.backup_name(), material.claim.namespace()));
+    let status = source.as_ref().and_then(|source| source.status.as_ref());
+    let conditions = status.and_then(|status| status.sync.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|found| found.reason == SynchronizingReason::Error.as_str())
+}
+
 /// The claim's credentials; answers their version, or what is missing.
 async fn ensure_credentials(
     material: &Material<'_>,
@@ -178,7 +184,7 @@ async fn ensure_credentials(
     let spec = &material.repository.spec;
     let user = User::Claim(material.key);
     let (namespace, name) = (material.key.namespace(), material.key.credentials_name());
-    let needs_look = is_unbound(material.claim);
+    let needs_look = is_unbound(material.claim) || has_trouble(material, context);
     match &spec.credentials {
         Credentials::SecretRef(reference) => {
             let from = reference.namespace.as_deref().unwrap_or(&context.settings.namespace);
@@ -261,8 +267,15 @@ async fn carry_out(
     context: &Context,
 ) -> Result<Option<Duration>, Error> {
     if let Some(recorded) = &plan.record {
+        let repository = material.repository.name_any();
+        // A history that was seen is expected from now on, also if this cluster has never written to it.
+        if let (Verdict::Restore { .. }, Some(id)) = (&recorded.verdict, &recorded.repository_id) {
+            let entry = Entry { repository_id: id.clone() };
+            let namespace = &context.settings.namespace;
+            context.ledger.note(&context.client, namespace, &repository, material.key, entry).await?;
+        }
         record(material.claim, recorded, context).await?;
-        context.metrics.decided(material.key, &material.repository.name_any(), &recorded.verdict);
+        context.metrics.decided(material.key, &repository, &recorded.verdict);
     }
     match &plan.step {
         Step::Stay => {}
@@ -281,7 +294,7 @@ async fn carry_out(
             }
         }
         Step::HandOver { volume } => hand_over(material.claim, observed, volume, context).await?,
-        Step::ClearUp { volume } => clear_up(observed, volume.as_deref(), context).await?,
+        Step::ClearUp => clear_up(observed, context).await?,
     }
     ensure_source(material, observed, plan.gate, context).await?;
     Ok(None)
@@ -299,7 +312,7 @@ async fn start(
     let class = material.claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
     let name = destination_job_name(&material.key.backup_name());
     let start = Start::new(material.key.namespace(), &name, &material.repository.name_any(), class, Direction::Restore);
-    if !context.slots.take(&start, &material.repository.spec.limits, &context.caches) {
+    if !context.slots.take(&start, &material.repository.spec.limits, &context.caches, context.now()) {
         return Ok(Some(PAUSE_FOR_SLOT));
     }
     match apply::create(&context.client, &job).await {
@@ -325,15 +338,14 @@ fn is_privileged(claim: &PersistentVolumeClaim, context: &Context) -> bool {
     said.is_some_and(|said| said.eq_ignore_ascii_case("true"))
 }
 
-/// Gives the prime's volume to the claim, in one write: no moment is between the new owner and the promise to keep it.
+/// Gives the prime's volume to the claim, in one write. Its reclaim policy stays what its class says: a claim that is deleted
+/// before it is bound takes the volume with it.
 async fn hand_over(
     claim: &PersistentVolumeClaim,
     observed: &Observed,
     volume: &PersistentVolume,
     context: &Context,
 ) -> Result<(), Error> {
-    let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.clone());
-    let policy = volume.annotations().get(RECLAIM_POLICY).cloned().or(policy).unwrap_or_else(|| "Delete".to_owned());
     let recorded = observed
         .recorded
         .as_ref()
@@ -347,13 +359,11 @@ async fn hand_over(
         "metadata": {
             "resourceVersion": volume.resource_version(),
             "annotations": {
-                RECLAIM_POLICY: policy,
                 POPULATED_FROM: format!("{namespace}/{from}"),
                 DECISION: recorded.to_json(),
             },
         },
         "spec": {
-            "persistentVolumeReclaimPolicy": "Retain",
             "claimRef": {
                 "apiVersion": "v1",
                 "kind": "PersistentVolumeClaim",
@@ -371,20 +381,8 @@ async fn hand_over(
     Ok(())
 }
 
-/// Puts the reclaim policy back, then removes what was needed. The prime goes last: as long as it is there, somebody knows
-/// that something is left to do.
-async fn clear_up(observed: &Observed, volume: Option<&PersistentVolume>, context: &Context) -> Result<(), Error> {
-    if let Some(volume) = volume {
-        let name = volume.name_any();
-        let policy = volume.annotations().get(RECLAIM_POLICY).cloned().unwrap_or_else(|| "Delete".to_owned());
-        let change = json!({
-            "metadata": {"resourceVersion": volume.resource_version(), "annotations": {RECLAIM_POLICY: null}},
-            "spec": {"persistentVolumeReclaimPolicy": policy},
-        });
-        let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-        let what = format!("put the reclaim policy of PersistentVolume {name} back");
-        apply::merge(&volumes, &name, &change, &what).await?;
-    }
+/// Removes what was needed. The prime goes last: as long as it is there, somebody knows that something is left to do.
+async fn clear_up(observed: &Observed, context: &Context) -> Result<(), Error> {
     if let Restoring::Job { job, .. } = &observed.restoring {
         apply::delete(&context.client, &**job).await?;
     }

@@ -65,6 +65,7 @@ pub struct Context {
     /// Numbers for Prometheus.
     pub metrics: Metrics,
     recorder: Recorder,
+    /// By UID: an object of the same name that comes later begins anew.
     failures: Mutex<HashMap<String, u32>>,
     secrets: Mutex<HashMap<String, (Timestamp, Arc<Secret>)>>,
 }
@@ -181,7 +182,7 @@ impl Context {
     /// The pause after one more failure of this object.
     pub fn failed<K: Resource<DynamicType = ()>>(&self, object: &K) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(place_of(object)).or_default();
+        let count = failures.entry(object.uid().unwrap_or_default()).or_default();
         let pause = retry_after(*count);
         *count += 1;
         pause
@@ -190,17 +191,13 @@ impl Context {
     /// How often this object has failed in a row.
     pub fn failures<K: Resource<DynamicType = ()>>(&self, object: &K) -> u32 {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(&place_of(object)).copied().unwrap_or_default()
+        failures.get(&object.uid().unwrap_or_default()).copied().unwrap_or_default()
     }
 
     /// The object is where it should be.
     pub fn succeeded<K: Resource<DynamicType = ()>>(&self, object: &K) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&place_of(object));
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&object.uid().unwrap_or_default());
     }
-}
-
-fn place_of<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// Characters of an Event's text. Source: Kubernetes, events.k8s.io/v1: 1 kB.

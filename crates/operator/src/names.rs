@@ -40,9 +40,6 @@ pub const DIRECTION: &str = "perennial.dev/direction";
 /// The decision about a claim, JSON, on the claim.
 pub const DECISION: &str = "perennial.dev/decision";
 
-/// A volume's reclaim policy, kept on it while it changes hands.
-pub const RECLAIM_POLICY: &str = "perennial.dev/reclaim-policy";
-
 /// A person's word that the data of a bound claim is the right one although a backup of another volume exists.
 pub const ACCEPT_DATA: &str = "perennial.dev/accept-data";
 

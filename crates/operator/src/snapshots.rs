@@ -1,6 +1,10 @@
-//! VolumeSnapshot, as much of it as is used. Source: external-snapshotter, `snapshot.storage.k8s.io/v1`.
+//! VolumeSnapshot and its class, as much of them as is used. Source: external-snapshotter, `snapshot.storage.k8s.io/v1`.
 
-use kube::CustomResource;
+use std::borrow::Cow;
+
+use k8s_openapi::ClusterResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{CustomResource, Resource};
 use serde::{Deserialize, Serialize};
 
 /// What is to be copied.
@@ -70,6 +74,47 @@ impl VolumeSnapshot {
     /// What the driver said, if it failed.
     pub fn failure(&self) -> Option<&str> {
         self.status.as_ref()?.error.as_ref()?.message.as_deref()
+    }
+}
+
+/// A way to take VolumeSnapshots, as much of it as is used.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct VolumeSnapshotClass {
+    /// Its name.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// Whose volumes it is for.
+    #[serde(default)]
+    pub driver: String,
+}
+
+/// By hand: the kind has no `spec`, which the derived form asks for.
+impl Resource for VolumeSnapshotClass {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "VolumeSnapshotClass".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "snapshot.storage.k8s.io".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "volumesnapshotclasses".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
     }
 }
 

@@ -38,7 +38,8 @@ const PAUSE_FOR_SLOT: Duration = Duration::from_secs(5);
 /// # Errors
 /// The API server refuses, or does not answer. What is wrong with the source itself stands in its condition.
 pub async fn reconcile(source: Arc<ReplicationSource>, context: Arc<Context>) -> Result<Action, Error> {
-    if source.meta().deletion_timestamp.is_some() || source.spec.external.is_some() {
+    let is_going = source.meta().deletion_timestamp.is_some() || context.caches.is_going(source.namespace());
+    if is_going || source.spec.external.is_some() {
         return Ok(Action::await_change());
     }
     let observed = observe(&context, &source).await?;
@@ -71,7 +72,7 @@ async fn carry_out(
             let namespace = source.namespace().unwrap_or_default();
             let name = source_job_name(&source.name_any());
             let start = Start::new(&namespace, &name, &run.repository, &run.class, Direction::Backup);
-            if !context.slots.take(&start, &run.limits, &context.caches) {
+            if !context.slots.take(&start, &run.limits, &context.caches, context.now()) {
                 return Ok(Some(PAUSE_FOR_SLOT));
             }
             let created = apply::create(&context.client, &**job).await;

@@ -144,6 +144,36 @@ fn a_stateful_sets_claim_comes_back_under_it() -> Result<()> {
         protected.remove().await
     })
 }
+
+#[test]
+fn a_claim_that_is_made_again_at_once_gets_the_newest() -> Result<()> {
+    e2e::test("atonce", async |space| {
+        let protected = Protected::new(space).await?;
+        protected.claim("data").await?;
+        space.bound("data").await?;
+        for content in ["one", "two", "three"] {
+            // Its predecessor's source is on its way out and must not read what is not its own.
+            protected.write("data", &format!("echo {content} >file")).await?;
+            let uid = space.get(&CLAIM, "data").await?["metadata"]["uid"].clone();
+            let is_own = |source: &Value| Ok(source["metadata"]["ownerReferences"][0]["uid"] == uid);
+            space.until(&SOURCE, "data-backup", "is this claim's", is_own).await?;
+            protected.back_up("data", content).await?;
+            // An app still uses it: the claim is Terminating, and goes with the app.
+            space.create_object(&POD, Pod::idle("app").mount("data", "/data").build()).await?;
+            space.ready("app").await?;
+            space.delete_object(&CLAIM, "data").await?;
+            let is_going = |claim: &Value| Ok(claim["metadata"]["deletionTimestamp"].is_string());
+            space.until(&CLAIM, "data", "is on its way out", is_going).await?;
+            space.kill("app").await?;
+            space.until_gone(&CLAIM, "data").await?;
+            protected.claim("data").await?;
+            space.bound("data").await?;
+            ensure!(protected.read("data", "file").await? == format!("{content}\n"));
+        }
+        protected.remove().await
+    })
+}
+
 #[test]
 fn all_kinds_of_files_come_back_where_movers_may_do_everything() -> Result<()> {
     e2e::test("attributes", async |space| {

@@ -10,6 +10,8 @@ fn what_was_there_before_everything_was_removed_comes_back() -> Result<()> {
         protected.claim("data").await?;
         space.bound("data").await?;
         protected.write("data", "for i in $(seq 50); do echo $i >file$i; done").await?;
+        let list = "find . -mindepth 1 | sort | xargs stat -c '%n %F %a %u:%g %Y %s'; sha256sum file*";
+        let before = protected.write("data", list).await?;
         protected.back_up("data", "good").await?;
         protected.write("data", "rm -rf ./* ; echo marker >setup-done").await?;
         for tag in ["bad-1", "bad-2", "bad-3"] {
@@ -21,10 +23,15 @@ fn what_was_there_before_everything_was_removed_comes_back() -> Result<()> {
             );
         }
         space.event("data-backup", "quarantined").await?;
+        let series =
+            format!("perennial_snapshot_quarantined{{obj_name=\"data-backup\",obj_namespace=\"{}\"", space.name);
+        let metrics = e2e::metrics(&space.cluster).await?;
+        ensure!(metrics.lines().any(|line| line.starts_with(&series) && line.ends_with(" 1")), "{metrics}");
         protected.delete("data").await?;
         protected.claim("data").await?;
         space.bound("data").await?;
-        ensure!(protected.write("data", "ls | wc -l; cat file50").await? == "50\n50\n");
+        ensure!(protected.write("data", list).await? == before);
+        protected.verified_by_kopia("data")?;
         protected.remove().await
     })
 }

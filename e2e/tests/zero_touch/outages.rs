@@ -1,7 +1,7 @@
 //! What cannot be established is waited for: no claim is ever empty by mistake.
 
 use anyhow::{Result, ensure};
-use e2e::{CLAIM, PASSWORD, Protected, REPOSITORY, SECRET_KEY};
+use e2e::{CLAIM, PASSWORD, Protected, REPOSITORY, SECRET, SECRET_KEY};
 use serde_json::json;
 
 /// A claim with one backup, and its data.
@@ -103,6 +103,21 @@ fn a_claim_waits_for_its_credentials() -> Result<()> {
 }
 
 #[test]
+fn a_claims_secret_that_was_deleted_is_made_again() -> Result<()> {
+    e2e::test("deleted", async |space| {
+        let protected = Protected::new(space).await?;
+        protected.claim("data").await?;
+        protected.idle("data").await?;
+        protected.write("data", "echo mine >file").await?;
+        space.delete_object(&SECRET, "volsync-data").await?;
+        protected.back_up("data", "one").await?;
+        protected.delete("data").await?;
+        protected.claim("data").await?;
+        comes_back(&protected).await
+    })
+}
+
+#[test]
 fn a_snapshot_that_does_not_fit_is_not_begun() -> Result<()> {
     e2e::test("size", async |space| {
         let protected = Protected::new(space).await?;
@@ -113,6 +128,10 @@ fn a_snapshot_that_does_not_fit_is_not_begun() -> Result<()> {
         protected.delete("data").await?;
         space.create_object(&CLAIM, e2e::labelled("data").size("10Mi").build()).await?;
         protected.held("data", "CapacityTooSmall").await?;
+        protected.delete("data").await?;
+        space.create_object(&CLAIM, e2e::labelled("data").size("300Mi").build()).await?;
+        space.bound("data").await?;
+        ensure!(protected.write("data", "wc -c <file").await?.trim() == "20000000");
         protected.remove().await
     })
 }

@@ -13,6 +13,9 @@ use kube::ResourceExt;
 use super::word::{self, Said};
 use crate::names::{POPULATOR_FOR, RESTORE_AS_OF};
 
+/// Bytes of the longest name of a claim that is backed up: `volsync-<pvc>-backup-src` is a name, too, and those have 253.
+const NAME_BYTES_MAX: usize = 253 - "volsync-".len() - "-backup-src".len();
+
 /// Values of the label that plainly mean "no".
 pub const NO: [&str; 7] = ["false", "no", "none", "off", "disabled", "never", ""];
 
@@ -129,6 +132,14 @@ fn of_value(claim: &PersistentVolumeClaim, policy: &Arc<BackupPolicy>, value: &s
     if claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block") {
         return Judgement::Review { why: "a raw block volume has no files to back up".to_owned() };
     }
+    let bytes = claim.name_any().len();
+    if bytes > NAME_BYTES_MAX {
+        let why = format!(
+            "the name has {bytes} characters, and those of the objects that a backup needs are made from it: it may have \
+             {NAME_BYTES_MAX}"
+        );
+        return Judgement::Review { why };
+    }
     match word::read(claim) {
         Ok(said) => Judgement::Protected(Protection { policy: Arc::clone(policy), cadence: cadence.clone(), said }),
         Err(why) => Judgement::Review { why },
@@ -191,6 +202,21 @@ mod tests {
         let misspelt = "review: label backup has the value \"dialy\": it must be one of hourly, daily";
         check(&claim("media", json!({"backup": "dialy"}), json!({})), &policies, misspelt);
         check(&claim("media", json!({"backup": "daily"}), json!({})), &[], "no-label");
+    }
+
+    #[test]
+    fn names_from_which_no_others_can_be_made() {
+        let policies = [policy("default", json!({}))];
+        let named = |length: usize| {
+            let mut claim = claim("media", json!({"backup": "daily"}), json!({}));
+            claim.metadata.name = Some("n".repeat(length));
+            claim
+        };
+        check(&named(104), &policies, "daily by default");
+        check(&named(234), &policies, "daily by default");
+        let why = "review: the name has 235 characters, and those of the objects that a backup needs are made from it: it \
+                   may have 234";
+        check(&named(235), &policies, why);
     }
 
     #[test]

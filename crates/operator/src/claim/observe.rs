@@ -23,7 +23,7 @@ use crate::catalogs::Question;
 use crate::context::Context;
 use crate::error::{Error, retry_after};
 use crate::job::{self, Progress};
-use crate::names::{DECISION, RECLAIM_POLICY, RESTORE_AS_OF, SELECTED_NODE};
+use crate::names::{DECISION, RESTORE_AS_OF, SELECTED_NODE};
 use crate::repository;
 
 /// Everything that [`plan`](super::plan::plan) needs to know.
@@ -49,7 +49,7 @@ pub struct Observed {
     pub prime: Option<Arc<PersistentVolumeClaim>>,
     /// The restore.
     pub restoring: Restoring,
-    /// The volume of the prime or of the claim, while it changes hands.
+    /// The volume of the prime, or of a claim about which nothing is known.
     pub volume: Option<PersistentVolume>,
     /// Its source.
     pub source: Option<Arc<ReplicationSource>>,
@@ -110,12 +110,6 @@ impl Observed {
         let (prime, volume) = (self.prime.as_ref()?, self.volume.as_ref()?);
         (holder(volume)? == prime.uid()?).then(|| Box::new(volume.clone()))
     }
-
-    /// The claim's volume, if it still has the reclaim policy of one that changes hands.
-    pub fn volume_in_transit(&self) -> Option<Box<PersistentVolume>> {
-        let volume = self.volume.as_ref()?;
-        volume.annotations().contains_key(RECLAIM_POLICY).then(|| Box::new(volume.clone()))
-    }
 }
 
 /// UID of the claim that a volume belongs to.
@@ -172,11 +166,10 @@ pub async fn observe(
     Ok(observed)
 }
 
-/// The volume that is looked at: of a prime that has one, until it is handed over; of the claim, to clear up after that.
+/// The volume that is looked at: of a prime that has one, until it is handed over; of a claim about which nothing is known.
 fn volume_of_interest(observed: &Observed, chosen: Option<String>) -> Option<String> {
     if observed.is_bound {
-        let is_unsettled = observed.prime.is_some() || observed.job_is_ours() || observed.recorded.is_none();
-        return chosen.filter(|_| is_unsettled);
+        return chosen.filter(|_| observed.recorded.is_none());
     }
     let prime = observed.prime.as_ref().filter(|prime| phase(prime) == Some("Bound"))?;
     prime.spec.as_ref()?.volume_name.clone()

@@ -68,10 +68,7 @@ pub enum Step {
         volume: Box<PersistentVolume>,
     },
     /// What was needed for it goes.
-    ClearUp {
-        /// The volume, if it still has the reclaim policy of one that changes hands.
-        volume: Option<Box<PersistentVolume>>,
-    },
+    ClearUp,
 }
 
 /// What a prime is made for.
@@ -332,7 +329,7 @@ pub fn sentence(class: Class, reason: &str, hint: &str) -> String {
 /// A claim that has a volume: what was needed to fill it goes, and if nobody decided about it, it is judged now.
 fn settle(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp, plan: &mut Plan) {
     if observed.prime.is_some() || observed.job_is_ours() {
-        plan.step = Step::ClearUp { volume: observed.volume_in_transit() };
+        plan.step = Step::ClearUp;
         let text = "the volume is filled and bound".to_owned();
         plan.news = Some(News { reason: Reason::VolumePopulated, text });
         return;

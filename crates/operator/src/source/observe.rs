@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::mover::Layout;
 use api::naming::{ClaimKey, Identity, VolsyncNames, source_job_name, volsync_identity};
+use api::recorded::Recorded;
 use api::v1alpha1::repository::Limits;
 use api::v1alpha1::{BackupPolicy, BackupRepository};
 use api::volsync::ReplicationSource;
@@ -19,7 +20,7 @@ use crate::claim::word::Said;
 use crate::context::Context;
 use crate::error::{Error, retry_after};
 use crate::job::{self, Progress};
-use crate::names::{MANAGED_BY, MANAGER, PRIVILEGED_MOVERS};
+use crate::names::{DECISION, MANAGED_BY, MANAGER, PRIVILEGED_MOVERS};
 use crate::repository;
 use crate::snapshots::VolumeSnapshot;
 
@@ -46,8 +47,8 @@ pub struct Observed {
     pub snapshot: Option<Arc<VolumeSnapshot>>,
     /// The claim made of it, or the clone.
     pub copy: Option<Arc<PersistentVolumeClaim>>,
-    /// Whether the cluster knows VolumeSnapshots.
-    pub can_snapshot: bool,
+    /// Why the volume is read directly although a VolumeSnapshot is asked for; none where one can be taken.
+    pub directly: Option<String>,
     /// How long to wait after the last failure.
     pub pause: std::time::Duration,
     /// The image of movers.
@@ -86,8 +87,10 @@ pub struct Own {
     pub policy: Arc<BackupPolicy>,
     /// What a person says about its claim.
     pub said: Said,
-    /// Which repository it must be, if one was seen.
+    /// Which repository it must be, if one was seen or somebody says so.
     pub expected: Option<api::id::RepositoryId>,
+    /// Whether there are backups of the claim: that its volume is empty is alarming then.
+    pub has_history: bool,
 }
 
 /// Looks at everything.
@@ -98,8 +101,10 @@ pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Ob
     let caches = &context.caches;
     let namespace = source.namespace();
     let claim = source.spec.source_pvc.as_deref().and_then(|name| caches.claims.get(&key(name, namespace.clone())));
-    let kopia = section(source);
-    let own = own(context, source, claim.as_deref());
+    let (own, kopia) = match own(context, source, claim.as_deref()) {
+        Ok(own) => (own, section(source)),
+        Err(why) => (None, Err(why)),
+    };
     let run = run(context, source, claim.as_deref(), kopia.as_ref().ok(), own);
     let name = source.name_any();
     let job = caches.jobs.get(&key::<Job>(&source_job_name(&name), namespace.clone()));
@@ -120,7 +125,7 @@ pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Ob
         progress: job.as_deref().map(|job| job::progress(job, caches)),
         obstacle: job.as_deref().and_then(|job| job::obstacle(job, caches)),
         foreign_job: foreign,
-        can_snapshot: context.able.volume_snapshots,
+        directly: without_snapshots(context, &run),
         pause: retry_after(context.failures(source).saturating_add(2)),
         image: context.settings.image.clone(),
         claim,
@@ -152,22 +157,49 @@ fn section(source: &ReplicationSource) -> Result<SourceKopia, String> {
     }
 }
 
-/// What stands behind a generated source. A source that somebody wrote has none, whatever its name.
-fn own(context: &Context, source: &ReplicationSource, claim: Option<&PersistentVolumeClaim>) -> Option<Own> {
-    if source.labels().get(MANAGED_BY).map(String::as_str) != Some(MANAGER) {
-        return None;
-    }
-    let claim = claim?;
-    let namespace = claim.namespace()?;
-    let labels = context.caches.namespaces.get(&key(&namespace, None))?.labels().clone();
-    let Judgement::Protected(protection) = judge(claim, &labels, &context.caches.policies_in_order()) else {
-        return None;
+/// What stands behind a generated source; an error if that is not there any more. A source that somebody wrote has nothing
+/// behind it, whatever its name.
+fn own(
+    context: &Context,
+    source: &ReplicationSource,
+    claim: Option<&PersistentVolumeClaim>,
+) -> Result<Option<Own>, String> {
+    let Some(claim) = claim.filter(|_| source.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)) else {
+        return Ok(None);
     };
-    let repository = context.caches.repositories.get(&key(&protection.policy.spec.repository, None))?;
-    let names = ClaimKey::new(namespace, claim.name_any()).ok()?;
+    // A claim that was created again is backed up when its own gate opens, and not by what its predecessor has left.
+    if !source.owner_references().iter().any(|owner| Some(&owner.uid) == claim.uid().as_ref()) {
+        return Err(format!("made for an earlier claim of the name {}, and goes with it", claim.name_any()));
+    }
+    let namespace = claim.namespace().unwrap_or_default();
+    let space = context.caches.namespaces.get(&key(&namespace, None));
+    let labels = space.map(|space| space.labels().clone()).unwrap_or_default();
+    let Judgement::Protected(protection) = judge(claim, &labels, &context.caches.policies_in_order()) else {
+        return Err(format!("no policy asks for backups of claim {} any more", claim.name_any()));
+    };
+    let name = &protection.policy.spec.repository;
+    let repository = context.caches.repositories.get(&key(name, None));
+    let repository = repository.ok_or_else(|| format!("BackupRepository {name} does not exist"))?;
+    let names = ClaimKey::new(namespace, claim.name_any()).map_err(|error| error.to_string())?;
     let known = context.ledger.of(&repository.name_any(), &names).map(|entry| entry.repository_id);
+    let decided = claim.annotations().get(DECISION).map(String::as_str);
+    let decided = Recorded::read(decided, &claim.uid().unwrap_or_default());
+    let has_history = known.is_some() || decided.is_some_and(|recorded| recorded.verdict.tells_of_a_history());
     let expected = repository.spec.id.clone().or(known);
-    Some(Own { key: names, policy: protection.policy, said: protection.said, expected, repository })
+    Ok(Some(Own { key: names, policy: protection.policy, said: protection.said, expected, has_history, repository }))
+}
+
+/// Why no VolumeSnapshot of the volume can be taken, if so.
+fn without_snapshots(context: &Context, run: &Run) -> Option<String> {
+    if !context.able.volume_snapshots {
+        return Some("the cluster has no VolumeSnapshots".to_owned());
+    }
+    // Who wrote a source by hand has asked for what stands in it.
+    run.own.as_ref()?;
+    let class = context.caches.classes.get(&key(&run.class, None))?;
+    let driver = &class.provisioner;
+    let is_for_it = context.caches.snapshot_classes.find(|found| found.driver == *driver).is_some();
+    (!is_for_it).then(|| format!("the driver {driver} of class {} has no VolumeSnapshotClass", run.class))
 }
 
 fn run(

@@ -23,8 +23,17 @@ use crate::duration;
 use crate::job::Progress;
 use crate::snapshots::VolumeSnapshot;
 
-/// How long a run that is under way is left alone; its own objects wake it sooner.
+/// How long a run that is under way, or a source that somebody has to mend, is left alone; most of what changes wakes it sooner.
 const UNDER_WAY: Duration = Duration::from_secs(60);
+
+/// How soon a Secret that is missing is looked for again: nobody watches Secrets.
+const WITHOUT_SECRET: Duration = Duration::from_secs(10);
+
+/// How soon a new volume that was empty is looked at again: apps write some time after they have their volume.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+/// What a backup of a volume without anything in it says. Source: VolSync's movers.
+const EMPTY: &str = "Directory is empty: nothing to back up";
 
 /// What is done, and what the status says afterwards.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,16 +128,20 @@ pub fn plan(source: &ReplicationSource, observed: &Observed, now: Timestamp) -> 
     let Some(method) = kopia.volume.copy_method else {
         return wrong(plan, "copyMethod is missing: it must be Direct, Clone or Snapshot".to_owned());
     };
+    plan.is_out_of_sync = times.is_late(plan.status.sync.last_sync_time.as_ref().map(|time| time.0), now);
     match plan.status.sync.last_sync_start_time.clone() {
         None => idle(source, observed, claim, &times, now, &mut plan),
         Some(started) => under_way(source, observed, (claim, method), &times, (started.0, now), &mut plan),
     }
+    if let (CopyMethod::Snapshot, Some(why)) = (method, &observed.directly) {
+        plan.condition.1.push_str(&format!("; the volume is read directly: {why}"));
+    }
     plan
 }
 
-/// Somebody has to mend it first; whatever they change wakes it.
+/// Somebody has to mend it first. Most of what they change wakes it; policies and repositories do not.
 fn wrong(plan: Plan, why: String) -> Plan {
-    Plan { condition: (SynchronizingReason::Error, why), ..plan }
+    Plan { condition: (SynchronizingReason::Error, why), again: Some(UNDER_WAY), ..plan }
 }
 
 /// When a source is due.
@@ -154,6 +167,13 @@ impl<'a> Times<'a> {
     /// The schedule's first time after `after`; none without a schedule, or for one that never comes.
     fn next(&self, after: Timestamp) -> Option<Timestamp> {
         self.schedule.as_ref()?.next_after(after, &TimeZone::UTC).ok()
+    }
+
+    /// Whether the last backup is older than it should be: a run that should have begun has until the one after it to end.
+    fn is_late(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
+        let Some(last) = last else { return true };
+        let deadline = self.next(last).and_then(|next| self.next(next));
+        deadline.is_some_and(|deadline| now > deadline)
     }
 }
 
@@ -190,10 +210,9 @@ fn idle(
     let sync = &mut plan.status.sync;
     let last = sync.last_sync_time.as_ref().map(|time| time.0);
     let next = last.and_then(|last| times.next(last));
+    let again = empty_again(&sync.latest_mover_status, observed, claim, last);
+    let next = [next, again].into_iter().flatten().min();
     sync.next_sync_time = next.map(Time);
-    // A run that should have begun has until the one after it to end.
-    let deadline = next.and_then(|next| times.next(next));
-    plan.is_out_of_sync = last.is_none() || deadline.is_some_and(|deadline| now > deadline);
     let is_asked_for = !times.manual.is_empty() && sync.last_manual_sync.as_deref() != Some(times.manual);
     if times.manual.is_empty() && times.schedule.is_none() {
         let text = "no trigger: set spec.trigger.schedule or spec.trigger.manual".to_owned();
@@ -204,7 +223,7 @@ fn idle(
         Some(_) => usual(SynchronizingReason::WaitingForSchedule),
         None => usual(SynchronizingReason::WaitingForManual),
     };
-    let at = next.map(|next| next.checked_add(times.offset).unwrap_or(next));
+    let at = next.map(|next| if again == Some(next) { next } else { next.checked_add(times.offset).unwrap_or(next) });
     let is_due = last.is_none() || is_asked_for || at.is_some_and(|at| at <= now);
     if !is_due {
         plan.again = at.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
@@ -220,6 +239,21 @@ fn idle(
     }
     sync.last_sync_start_time = Some(Time(now));
     plan.condition = usual(SynchronizingReason::SyncInProgress);
+}
+
+/// When a volume that was empty, and of which there is no backup yet, is looked at again. Pauses double with its age, so
+/// that one that stays empty costs little.
+fn empty_again(
+    mover: &Option<MoverStatus>,
+    observed: &Observed,
+    claim: &PersistentVolumeClaim,
+    last: Option<Timestamp>,
+) -> Option<Timestamp> {
+    let is_new = observed.run.own.as_ref().is_some_and(|own| !own.has_history);
+    let was_empty = mover.as_ref().and_then(|mover| mover.logs.as_deref()) == Some(EMPTY);
+    let last = last.filter(|_| is_new && was_empty)?;
+    let age = claim.creation_timestamp().and_then(|created| Duration::try_from(last.duration_since(created.0)).ok());
+    last.checked_add(age.unwrap_or_default().max(LOOK_AGAIN)).ok()
 }
 
 fn under_way(
@@ -249,7 +283,8 @@ fn under_way(
         plan.condition.1 = "Synchronization in-progress: paused".to_owned();
         return;
     }
-    let method = if observed.can_snapshot || method != CopyMethod::Snapshot { method } else { CopyMethod::Direct };
+    let is_direct = method == CopyMethod::Snapshot && observed.directly.is_some();
+    let method = if is_direct { CopyMethod::Direct } else { method };
     let data = match method {
         CopyMethod::Direct | CopyMethod::None => claim.name_any(),
         CopyMethod::Clone => match &observed.copy {
@@ -275,6 +310,7 @@ fn under_way(
         },
     };
     if let Err(why) = &observed.secret {
+        plan.again = Some(WITHOUT_SECRET);
         plan.condition = (SynchronizingReason::Error, why.clone());
         return;
     }
@@ -366,10 +402,10 @@ fn judge(report: Option<&Report>, observed: &Observed) -> End {
                 success(report)
             ))
         }
-        Outcome::Nothing if observed.run.own.as_ref().is_some_and(|own| own.expected.is_some()) => End::Alarming(
+        Outcome::Nothing if observed.run.own.as_ref().is_some_and(|own| own.has_history) => End::Alarming(
             "the volume is empty although there are backups of it: none was taken, and they stay".to_owned(),
         ),
-        Outcome::Nothing => End::Good("Directory is empty: nothing to back up".to_owned()),
+        Outcome::Nothing => End::Good(EMPTY.to_owned()),
         Outcome::Interrupted => End::Failed("the mover was interrupted".to_owned()),
         Outcome::Failed { reason, hint, .. } if report.quarantined => End::Alarming(format!("{reason} ({hint})")),
         Outcome::Failed { class, reason, hint } => End::Failed(crate::claim::sentence(*class, reason, hint)),

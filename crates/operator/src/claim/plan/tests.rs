@@ -99,7 +99,7 @@ fn word(step: &Step) -> String {
         Step::Start { snapshot, .. } => format!("start {}", snapshot.id),
         Step::Discard => "discard".to_owned(),
         Step::HandOver { .. } => "hand over".to_owned(),
-        Step::ClearUp { .. } => "clear up".to_owned(),
+        Step::ClearUp => "clear up".to_owned(),
     }
 }
 

@@ -2,12 +2,14 @@ use std::sync::Arc;
 
 use api::id::SnapshotId;
 use api::mover::Layout;
-use api::naming::Identity;
+use api::naming::{ClaimKey, Identity};
 use api::v1alpha1::repository::Limits;
+use api::v1alpha1::{BackupPolicy, BackupRepository};
 use serde_json::{Value, json};
 
-use super::super::observe::Run;
+use super::super::observe::{Own, Run};
 use super::*;
+use crate::claim::word::Said;
 
 const NOW: &str = "2026-11-22T06:30:00Z";
 
@@ -47,7 +49,7 @@ fn observed(source: &ReplicationSource) -> Observed {
         foreign_job: None,
         snapshot: None,
         copy: None,
-        can_snapshot: true,
+        directly: None,
         pause: Duration::from_secs(60),
         image: "image".to_owned(),
     }
@@ -137,8 +139,88 @@ fn a_run_step_by_step() {
         seen.secret = Err("there is no Secret media/repo".to_owned());
     };
     check(hourly(), status(), without_secret, ("stay", "Error", true));
-    let directly = |seen: &mut Observed| seen.can_snapshot = false;
-    check(hourly(), status(), directly, ("start", "SyncInProgress", true));
+    let directly = |seen: &mut Observed| seen.directly = Some("the driver d of class c has no way".to_owned());
+    let plan = check(hourly(), status(), directly, ("start", "SyncInProgress", true));
+    assert!(plan.condition.1.ends_with("; the volume is read directly: the driver d of class c has no way"));
+}
+
+/// The source of a labelled claim that was created at five in the morning.
+fn generated(has_history: bool) -> impl Fn(&mut Observed) {
+    move |seen| {
+        let claim = json!({
+            "metadata": {"name": "data", "namespace": "media", "creationTimestamp": "2026-11-22T05:00:00Z"},
+            "status": {"phase": "Bound"},
+        });
+        seen.claim = Some(Arc::new(serde_json::from_value(claim).unwrap()));
+        let repository = json!({"store": {"s3": {"endpoint": "http://s3", "bucket": "b"}}});
+        seen.run.own = Some(Own {
+            key: ClaimKey::new("media", "data").unwrap(),
+            repository: Arc::new(BackupRepository::new("default", serde_json::from_value(repository).unwrap())),
+            policy: Arc::new(BackupPolicy::new("default", serde_json::from_value(json!({})).unwrap())),
+            // Somebody has pinned the repository: that says nothing about this claim.
+            expected: Some(RepositoryId::new("pinned")),
+            said: Said::default(),
+            has_history,
+        });
+    }
+}
+
+#[test]
+fn a_new_volume_that_was_empty_is_looked_at_again_soon() {
+    let daily = || json!({"schedule": "0 2 * * *"});
+    let empty =
+        |last: &str| json!({"lastSyncTime": last, "latestMoverStatus": {"result": "Successful", "logs": EMPTY}});
+    let next = |last: &str, has_history: bool| {
+        let plan = check(daily(), empty(last), generated(has_history), ("stay", "WaitingForSchedule", false));
+        plan.status.sync.next_sync_time.unwrap().0.to_string()
+    };
+    // After ten minutes, or when the claim is twice as old as it was: whichever is later.
+    assert_eq!(next("2026-11-22T06:25:00Z", false), "2026-11-22T07:50:00Z");
+    assert_eq!(next("2026-11-22T06:25:00Z", true), "2026-11-23T02:00:00Z", "there is a backup");
+    check(daily(), empty("2026-11-22T05:00:20Z"), generated(false), ("stay", "SyncInProgress", true));
+    let full =
+        json!({"lastSyncTime": "2026-11-22T05:00:20Z", "latestMoverStatus": {"result": "Successful", "logs": "k1"}});
+    check(daily(), full, generated(false), ("stay", "WaitingForSchedule", false));
+    // The schedule comes first where it is sooner.
+    let plan = check(hourly(), empty("2026-11-22T06:25:00Z"), generated(false), ("stay", "WaitingForSchedule", false));
+    assert_eq!(plan.status.sync.next_sync_time, Some(Time(at("2026-11-22T07:00:00Z"))));
+}
+
+#[test]
+fn an_empty_volume_is_alarming_only_where_there_are_backups_of_it() {
+    let status = || json!({"lastSyncStartTime": "2026-11-22T06:29:00Z"});
+    let with = |has_history: bool| {
+        move |seen: &mut Observed| {
+            ended(|report| report.outcome = Outcome::Nothing)(seen);
+            generated(has_history)(seen);
+        }
+    };
+    let new = check(hourly(), status(), with(false), ("stay", "CleaningUp", false));
+    assert!(new.done.is_some_and(|done| done.is_good));
+    let old = check(hourly(), status(), with(true), ("stay", "CleaningUp", false));
+    assert!(old.done.is_some_and(|done| !done.is_good && done.is_quarantined));
+}
+
+#[test]
+fn a_run_that_does_not_end_is_late_at_some_time() {
+    let since = |last: &str| json!({"lastSyncStartTime": "2026-11-22T06:00:00Z", "lastSyncTime": last});
+    assert!(
+        !check(hourly(), since("2026-11-22T05:00:05Z"), |_| {}, ("snapshot", "SyncInProgress", true)).is_out_of_sync
+    );
+    assert!(
+        check(hourly(), since("2026-11-22T04:00:05Z"), |_| {}, ("snapshot", "SyncInProgress", true)).is_out_of_sync
+    );
+}
+
+#[test]
+fn the_claims_of_one_schedule_do_not_all_begin_at_once() {
+    let offsets: Vec<u64> =
+        (0..100).map(|number| within(&format!("media/data-{number}"), 600)).map(|span| span.as_secs()).collect();
+    assert!(offsets.iter().all(|seconds| *seconds <= 600));
+    let in_first_minute = offsets.iter().filter(|seconds| **seconds < 60).count();
+    assert!(in_first_minute < 25, "{in_first_minute} of 100 in a tenth of the time");
+    assert_eq!(within("media/data", 600), within("media/data", 600));
+    assert_eq!(within("media/data", 0), Duration::ZERO);
 }
 
 #[test]
