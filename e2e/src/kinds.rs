@@ -101,8 +101,15 @@ pub const MUTATING_WEBHOOK: Kind =
 pub const ROLE: Kind = Kind::new(ACCESS, "Role", "roles");
 /// `rbac.authorization.k8s.io/v1` RoleBinding.
 pub const ROLE_BINDING: Kind = Kind::new(ACCESS, "RoleBinding", "rolebindings");
+/// `rbac.authorization.k8s.io/v1` ClusterRole.
+pub const CLUSTER_ROLE: Kind = Kind::of_the_cluster(ACCESS, "ClusterRole", "clusterroles");
+/// `coordination.k8s.io/v1` Lease.
+pub const LEASE: Kind = Kind::new(("coordination.k8s.io", "v1"), "Lease", "leases");
 /// `external-secrets.io/v1` SecretStore.
 pub const SECRET_STORE: Kind = Kind::new(EXTERNAL_SECRETS, "SecretStore", "secretstores");
+/// `external-secrets.io/v1` ClusterSecretStore.
+pub const CLUSTER_SECRET_STORE: Kind =
+    Kind::of_the_cluster(EXTERNAL_SECRETS, "ClusterSecretStore", "clustersecretstores");
 /// `external-secrets.io/v1` ExternalSecret.
 pub const EXTERNAL_SECRET: Kind = Kind::new(EXTERNAL_SECRETS, "ExternalSecret", "externalsecrets");
 /// `apiextensions.k8s.io/v1` CustomResourceDefinition.

@@ -13,6 +13,7 @@ mod protected;
 mod random;
 pub mod report;
 pub mod s3;
+pub mod shipped;
 mod space;
 mod stock;
 mod system;
@@ -28,7 +29,9 @@ pub use protected::{PASSWORD, Protected, decision, labelled};
 pub use random::Random;
 pub use s3::SECRET_KEY;
 pub use space::{Output, Space};
-pub use system::{SYSTEM, kill_operators, metrics, operators, restart_operator, scale_operator, system};
+pub use system::{
+    SYSTEM, forget_everything, kill_operators, metrics, operators, restart_operator, scale_operator, system,
+};
 pub use tree::same_trees;
 
 use anyhow::{Context, Result};

@@ -23,6 +23,8 @@ pub struct Protected<'a> {
     /// Where its backups go.
     pub server: S3,
     system: Space,
+    /// The repository's name.
+    repository: String,
 }
 
 impl<'a> Protected<'a> {
@@ -38,15 +40,7 @@ impl<'a> Protected<'a> {
 
     /// The same with a server of the test's own.
     pub async fn at(space: &'a Space, server: S3, repository: Value, policy: Value) -> Result<Self> {
-        let protected = Self { space, server, system: system(&space.cluster) };
-        protected.write_secret(PASSWORD, SECRET_KEY).await?;
-        let mut spec = json!({
-            "format": "kopia",
-            "store": {"s3": {"endpoint": protected.server.endpoint(), "bucket": BUCKET}},
-            "credentials": {"secretRef": {"name": protected.secret()}},
-        });
-        merge(&mut spec, repository);
-        space.create_object(&REPOSITORY, json!({"metadata": {"name": space.name}, "spec": spec})).await?;
+        let protected = Self::with_repository(space, server, &space.name, repository).await?;
         let mut spec = json!({
             "priority": 1,
             "repository": space.name,
@@ -60,14 +54,36 @@ impl<'a> Protected<'a> {
 
     /// Another namespace with the same bucket, repository and policy. Its server is not for stopping.
     pub fn beside<'b>(other: &Protected<'_>, space: &'b Space) -> Protected<'b> {
-        Protected { space, server: other.server.handle(), system: system(&space.cluster) }
+        let repository = other.repository.clone();
+        Protected { space, server: other.server.handle(), system: system(&space.cluster), repository }
+    }
+
+    /// The repository `default`, for the installation's own policy: tests that have it run alone.
+    pub async fn by_default(space: &'a Space) -> Result<Self> {
+        Self::with_repository(space, S3::start(&space.cluster).await?, "default", json!({})).await
+    }
+
+    async fn with_repository(space: &'a Space, server: S3, name: &str, change: Value) -> Result<Self> {
+        let protected = Self { space, server, system: system(&space.cluster), repository: name.to_owned() };
+        protected.write_secret(PASSWORD, SECRET_KEY).await?;
+        let mut spec = json!({
+            "format": "kopia",
+            "store": {"s3": {"endpoint": protected.server.endpoint(), "bucket": BUCKET}},
+            "credentials": {"secretRef": {"name": protected.secret()}},
+        });
+        merge(&mut spec, change);
+        space.create_object(&REPOSITORY, json!({"metadata": {"name": name}, "spec": spec})).await?;
+        Ok(protected)
     }
 
     /// Takes away what does not go with the namespace, after a look at what should not be in it.
     pub async fn remove(&self) -> Result<()> {
         leaks::nothing_left_over(self.space).await?;
-        self.space.delete_object(&POLICY, &self.space.name).await?;
-        self.space.delete_object(&REPOSITORY, &self.space.name).await?;
+        // The installation's own stays.
+        if self.repository != "default" {
+            self.space.delete_object(&POLICY, &self.space.name).await?;
+        }
+        self.space.delete_object(&REPOSITORY, &self.repository).await?;
         self.system.delete_object(&SECRET, &self.secret()).await
     }
 
@@ -90,7 +106,7 @@ impl<'a> Protected<'a> {
     /// Changes members of the repository's spec, and waits until its catalog follows.
     pub async fn change_repository(&self, spec: Value) -> Result<()> {
         let before = self.catalog().await?;
-        self.space.patch(&REPOSITORY, &self.space.name, json!({"spec": spec})).await?;
+        self.space.patch(&REPOSITORY, &self.repository, json!({"spec": spec})).await?;
         self.follows(&before).await
     }
 
@@ -113,12 +129,12 @@ impl<'a> Protected<'a> {
     /// Names of the catalog's pods, in the installation's namespace.
     pub async fn catalogs(&self) -> Result<Vec<String>> {
         let pods = self.system.list(&POD).await?;
-        let own = |pod: &&Value| pod["metadata"]["labels"]["perennial.dev/repository"] == self.space.name.as_str();
+        let own = |pod: &&Value| pod["metadata"]["labels"]["perennial.dev/repository"] == self.repository.as_str();
         Ok(pods.iter().filter(own).filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
     }
 
     fn catalog_name(&self) -> String {
-        format!("perennial-catalog-{}", self.space.name)
+        format!("perennial-catalog-{}", self.repository)
     }
 
     /// Waits until another catalog than before answers, and it alone.

@@ -1,7 +1,7 @@
 //! The installation's own pods, for tests that take them away.
 
 use crate::cluster::Cluster;
-use crate::kinds::{DEPLOYMENT, POD};
+use crate::kinds::{CONFIG_MAP, DEPLOYMENT, POD};
 use crate::protected::names;
 use crate::space::Space;
 use anyhow::{Context, Result, bail, ensure};
@@ -35,6 +35,15 @@ pub async fn scale_operator(cluster: &Cluster, replicas: u32) -> Result<()> {
             Ok(())
         })
         .await
+}
+
+/// Takes the operator away and makes it forget which backups it has seen: as after a first installation.
+///
+/// # Errors
+/// The operator's Deployment is not there.
+pub async fn forget_everything(cluster: &Cluster) -> Result<()> {
+    scale_operator(cluster, 0).await?;
+    system(cluster).delete_object(&CONFIG_MAP, "perennial-ledger").await
 }
 
 /// Restarts the operator as an upgrade does: one pod after the other. Answers when all are new.

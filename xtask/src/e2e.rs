@@ -4,7 +4,7 @@ use crate::cluster::image::{Item, Start};
 use crate::cluster::settings::Cluster;
 use crate::cluster::{self, down, image, images, packages, programs, settings, up};
 use crate::product_image::{self, Profile};
-use crate::{checkout, elapsed, tools};
+use crate::{checkout, deploy, elapsed, tools};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
@@ -46,7 +46,7 @@ pub fn demo(root: &Path, cluster: &Cluster, profile: Profile) -> Result<()> {
         up::up(root, cluster, &up::Options::default())?;
     }
     cluster::load(cluster, &product_image::build(root, profile, None)?)?;
-    install(root, cluster, &[KINDS, PRODUCT])?;
+    install(root, cluster, &[KINDS, NAMESPACE, PRODUCT])?;
     tell(root, cluster.kubeconfig().as_os_str(), &cluster.context(), &cluster.network()?.host())?;
     println!("the cluster stays: `cargo xtask cluster --name {} down` takes it away", cluster.name);
     Ok(())
@@ -78,6 +78,9 @@ const OWN_CLUSTER: [&str; 5] = ["calls::", "devices::", "driver::", "isolation::
 /// Tests at a time: they wait for the cluster most of the time.
 const THREADS: &str = "--test-threads=8";
 
+/// Tests that take the product away from all others: they run after those, one at a time.
+const LAST: [&str; 2] = ["--test", "installation"];
+
 /// Builds the tests, finds or makes the cluster, and runs them.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     if options.images {
@@ -88,7 +91,9 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         archives(root, options)?.iter().for_each(|archive| println!("{}", archive.display()));
         return Ok(());
     }
-    let built = tests(root, options, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
+    let last: &[&str] = if options.control_plane { &[] } else { &LAST };
+    let all: Vec<&str> = targets(options).iter().chain(last).copied().collect();
+    let built = tests(root, &all, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
     if !built.success() {
         bail!("the tests do not build; what cargo said stands above");
     }
@@ -154,19 +159,38 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
             for archive in archives(root, options)? {
                 cluster::load(cluster, &archive)?;
             }
-            install(root, cluster, &[KINDS, PRODUCT])?;
+            install(root, cluster, &[KINDS, NAMESPACE, PRODUCT])?;
         }
     }
+    let logs = kept(root)?;
+    let first = run_on(root, options, (cluster, &logs), targets(options), THREADS);
+    if options.control_plane {
+        return first;
+    }
+    first.and(run_on(root, options, (cluster, &logs), &LAST, "--test-threads=1"))
+}
+
+/// Runs tests on a cluster of ours; what failing ones leave behind goes to `logs`.
+fn run_on(
+    root: &Path,
+    options: &Options,
+    (cluster, logs): (&Cluster, &Path),
+    targets: &[&str],
+    threads: &str,
+) -> Result<()> {
     let started = Instant::now();
-    let mut command = tests(root, options, &[])?;
+    let mut command = tests(root, targets, &[])?;
+    if targets == LAST {
+        deploy::show_tools(root, &mut command)?;
+    }
     command
-        .args(["--", THREADS])
+        .args(["--", threads])
         .args(chosen(options))
         .env("PERENNIAL_E2E_KUBECONFIG", cluster.kubeconfig())
         .env("PERENNIAL_E2E_CONTEXT", cluster.context())
-        .env("PERENNIAL_E2E_LOGS", kept(root)?)
+        .env("PERENNIAL_E2E_LOGS", logs)
         .env("PERENNIAL_E2E_HOST", cluster.network()?.host())
-        .env("PERENNIAL_E2E_PROGRAM", product_image::program_path(root, profile))
+        .env("PERENNIAL_E2E_PROGRAM", product_image::program_path(root, profile(options)))
         .env("PERENNIAL_E2E_AUDIT", cluster.state.join("logs"))
         .env("PERENNIAL_E2E_CSI", cluster.state.join("csi/dirs"))
         .env("PERENNIAL_E2E_CSI_DRIVER", cluster.state.join("csi-driver"))
@@ -176,6 +200,7 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
 
 /// What is installed, as kubectl is told.
 const KINDS: [&str; 2] = ["--filename", "deploy/crds"];
+const NAMESPACE: [&str; 2] = ["--kustomize", "deploy/kustomize/namespace"];
 const PRODUCT: [&str; 2] = ["--kustomize", "deploy/kustomize/base"];
 
 /// Installs the product or parts of it, as a user would.
@@ -202,10 +227,11 @@ fn install(root: &Path, cluster: &Cluster, parts: &[[&str; 2]]) -> Result<()> {
 fn on_foreign(root: &Path, options: &Options, context: &str) -> Result<()> {
     println!("left out, for they are about what a cluster of ours has: {}", OWN_CLUSTER.join(", "));
     println!(
-        "that cluster has to have the images of `cargo xtask e2e --images`, deploy/crds and deploy/kustomize/base"
+        "that cluster has to have the images of `cargo xtask e2e --images`, deploy/crds, deploy/kustomize/namespace and \
+         deploy/kustomize/base"
     );
     let started = Instant::now();
-    let mut command = tests(root, options, &[])?;
+    let mut command = tests(root, targets(options), &[])?;
     command
         .args(["--", THREADS])
         .args(OWN_CLUSTER.iter().flat_map(|name| ["--skip", *name]))
@@ -251,11 +277,15 @@ fn archives(root: &Path, options: &Options) -> Result<Vec<PathBuf>> {
     Ok(vec![archive, tools, product_image::build(root, profile, None)?])
 }
 
-fn tests(root: &Path, options: &Options, more: &[&str]) -> Result<Command> {
-    let targets: &[&str] = match options.control_plane {
+/// The tests that need no order.
+fn targets(options: &Options) -> &'static [&'static str] {
+    match options.control_plane {
         true => &["--test", "control_plane"],
         false => &["--test", "harness", "--test", "zero_touch", "--test", "without_us"],
-    };
+    }
+}
+
+fn tests(root: &Path, targets: &[&str], more: &[&str]) -> Result<Command> {
     let mut command = checkout::cargo(root);
     command.args(["test", "--package", "e2e", "--features", "cluster", "--no-fail-fast"]).args(targets).args(more);
     for tool in [&tools::VERSITYGW, &tools::KOPIA] {

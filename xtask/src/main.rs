@@ -4,7 +4,7 @@
 mod bench;
 mod checkout;
 mod cluster;
-mod crds;
+mod deploy;
 mod e2e;
 mod elapsed;
 mod product_image;
@@ -33,8 +33,8 @@ enum Command {
     Tidy,
     /// Measure perennial beside kopia on generated data
     Bench(bench::Options),
-    /// Write the definitions of our kinds into deploy/crds
-    Crds,
+    /// Write what of deploy/ follows from types and lists, or check all of it
+    Deploy(deploy::Options),
     /// A real Kubernetes of one node on this machine, for tests
     Cluster(cluster::Options),
     /// Make the product's image, without any engine
@@ -61,7 +61,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(options) => test::run(&root, &options),
         Command::Tidy => tidy::run(&root),
         Command::Bench(options) => bench::run(&root, &options),
-        Command::Crds => crds::run(&root),
+        Command::Deploy(options) => deploy::run(&root, &options),
         Command::Cluster(options) => cluster::run(&root, &options),
         Command::Image(options) => product_image::run(&root, &options),
         Command::E2e(options) => e2e::run(&root, &options),

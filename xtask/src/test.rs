@@ -26,14 +26,15 @@ enum Step {
     Tidy,
     Clippy,
     Test,
+    Deploy,
     Demo,
     Bench,
     E2e,
 }
 
 /// In the order of the run: what fails fast and often comes first.
-const STEPS: [Step; 8] =
-    [Step::Tools, Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Demo, Step::Bench, Step::E2e];
+const STEPS: [Step; 9] =
+    [Step::Tools, Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Deploy, Step::Demo, Step::Bench, Step::E2e];
 
 impl Step {
     fn name(self) -> &'static str {
@@ -43,6 +44,7 @@ impl Step {
             Self::Tidy => "tidy",
             Self::Clippy => "clippy",
             Self::Test => "test",
+            Self::Deploy => "deploy",
             Self::Demo => "demo",
             Self::Bench => "bench",
             Self::E2e => "e2e",
@@ -140,6 +142,7 @@ impl Run<'_> {
                 self.perennial("demo-help", &["demo", "--help"]).context("the command `perennial demo` is missing")?;
                 self.perennial("demo", &["demo"])
             }
+            Step::Deploy => self.xtask("deploy", &["deploy", "--check"]),
             Step::Bench => self.xtask("bench", &["bench", "--quick"]),
             Step::E2e => {
                 self.xtask("e2e-control-plane", &["e2e", "--control-plane"])?;

@@ -15,6 +15,7 @@ pub mod mover;
 pub mod naming;
 pub mod recorded;
 pub mod retain;
+pub mod rights;
 pub mod schedule;
 pub mod span;
 pub mod v1alpha1;

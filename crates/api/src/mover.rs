@@ -204,6 +204,9 @@ pub struct Report {
     /// Whether the snapshot is there, but held back: it has so much less than the one before that a person must look.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quarantined: bool,
+    /// Whether upkeep of the repository was due with this backup and did not come to its end; the log says why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub maintenance_failed: bool,
     /// What could not be read (backup) or written (restore).
     #[serde(default, skip_serializing_if = "Unreadable::is_none")]
     pub unreadable: Unreadable,
@@ -300,6 +303,7 @@ impl Report {
             bytes: 0,
             new_bytes: 0,
             quarantined: false,
+            maintenance_failed: false,
             unreadable: Unreadable::default(),
             shortfalls: BTreeMap::new(),
             owners: Vec::new(),

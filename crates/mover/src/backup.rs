@@ -85,10 +85,8 @@ pub(crate) fn run(
     stage("quarantine", clock, report, |_| step.quarantine_unmarked(&after, last_good.as_ref()))?;
     stage("ledger", clock, report, |_| step.record(&after.snapshot, held).map(drop))?;
     stage("retention", clock, report, |_| step.expire(&after, last_good.as_ref()))?;
-    stage("maintenance", clock, report, |_| {
-        step.maintain();
-        Ok(())
-    })?;
+    let has_failed = stage("maintenance", clock, report, |_| Ok(!step.maintain()))?;
+    report.maintenance_failed = has_failed;
     Ok(if outcome.is_complete() { Outcome::Complete } else { Outcome::Partial })
 }
 
@@ -318,15 +316,21 @@ impl Step<'_> {
     }
 
     /// Runs the cycle of maintenance that is due, as Kopia's own mover does where it is the owner. The backup is good
-    /// whatever comes of it, and the next run tries again.
-    fn maintain(&self) {
+    /// whatever comes of it, and the next run tries again. Answers whether it came to its end, or was not due.
+    fn maintain(&self) -> bool {
         if self.task.no_maintenance || self.run.cancel.is_cancelled() {
-            return;
+            return true;
         }
         match engine::maintain_if_due(&self.opened.repository, self.run) {
-            Ok(None) => {}
-            Ok(Some(done)) => tracing::info!(cycle = ?done.cycle, "the maintenance that was due is done"),
-            Err(error) => tracing::warn!(error = %chain(&error), "the maintenance that is due did not come to its end"),
+            Ok(None) => true,
+            Ok(Some(done)) => {
+                tracing::info!(cycle = ?done.cycle, "the maintenance that was due is done");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the maintenance that is due did not come to its end");
+                false
+            }
         }
     }
 

@@ -275,7 +275,7 @@ async fn carry_out(
             context.ledger.note(&context.client, namespace, &repository, material.key, entry).await?;
         }
         record(material.claim, recorded, context).await?;
-        context.metrics.decided(material.key, &repository, &recorded.verdict);
+        context.metrics.decided(&repository, &recorded.verdict);
     }
     match &plan.step {
         Step::Stay => {}

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use crate::audit;
 use crate::caches::key;
 use crate::context::Context;
+use crate::gauges;
 use crate::leader::Leader;
 
 /// Marks a question that was passed on, so that it is not passed on again.
@@ -93,7 +94,7 @@ async fn metrics(State(face): State<Arc<Face>>) -> Response {
             |namespace, name| context.caches.sources.get(&key(name, namespaced(namespace))).is_some(),
             |namespace, name| context.caches.claims.get(&key(name, namespaced(namespace))).is_some(),
         );
-        context.metrics.text()
+        context.metrics.text() + &gauges::text(&context.caches)
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text.unwrap_or_default()).into_response()
 }

@@ -33,6 +33,7 @@ mod credentials;
 mod destination;
 mod duration;
 mod error;
+mod gauges;
 mod http;
 mod job;
 mod leader;

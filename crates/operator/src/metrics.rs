@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use api::naming::ClaimKey;
 use api::recorded::Verdict;
-use api::volsync::ReplicationSource;
+use api::volsync::status::SUCCESSFUL;
+use api::volsync::{ReplicationSource, ReplicationSourceStatus};
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::claim::gate::Gate;
@@ -32,8 +34,6 @@ struct State {
     sources: BTreeMap<(String, String), Source>,
     /// Decisions by repository, word and reason.
     decisions: BTreeMap<(String, &'static str, &'static str), u64>,
-    /// What was decided last, by claim: its word and reason.
-    held: BTreeMap<(String, String), &'static str>,
     gates: BTreeMap<(String, String), &'static str>,
     errors: BTreeMap<(&'static str, &'static str), u64>,
 }
@@ -43,6 +43,13 @@ struct Source {
     method: String,
     is_out_of_sync: bool,
     is_quarantined: bool,
+    is_maintenance_failed: bool,
+    /// When the last good backup ended, as far as that is known.
+    last_good: Option<Timestamp>,
+    /// When the run that is under way began.
+    started: Option<Timestamp>,
+    /// Between two runs of the schedule.
+    interval: Option<Duration>,
     missed: u64,
     count: u64,
     sum: Duration,
@@ -55,6 +62,26 @@ impl Metrics {
         self.of(source, |found| {
             method.clone_into(&mut found.method);
             found.is_out_of_sync = is_out_of_sync;
+        });
+    }
+
+    /// How old the last good backup of a source is, how old it may be, and whether a run is under way, by its status.
+    ///
+    /// A status does not say when the last good one was if the last was none: then what was known before counts, and
+    /// without that the source's whole life.
+    pub fn age(&self, source: &ReplicationSource, status: &ReplicationSourceStatus, interval: Option<Duration>) {
+        let sync = &status.sync;
+        let is_good =
+            sync.latest_mover_status.as_ref().is_some_and(|mover| mover.result.as_deref() == Some(SUCCESSFUL));
+        let last = sync.last_sync_time.as_ref().map(|time| time.0);
+        let created = source.creation_timestamp().map(|time| time.0);
+        self.of(source, |found| {
+            // While a run is under way the last one's outcome may be overwritten by that of a try.
+            let is_first_look = found.last_good.is_none() && sync.last_sync_start_time.is_some();
+            let known = last.filter(|_| is_good || is_first_look);
+            found.last_good = known.or(found.last_good).or(created);
+            found.started = sync.last_sync_start_time.as_ref().map(|time| time.0);
+            found.interval = interval;
         });
     }
 
@@ -72,9 +99,12 @@ impl Metrics {
         });
     }
 
-    /// Whether the last snapshot is held back.
-    pub fn quarantined(&self, source: &ReplicationSource, is_quarantined: bool) {
-        self.of(source, |found| found.is_quarantined = is_quarantined);
+    /// Whether the last snapshot is held back, and whether upkeep that ran with it has failed.
+    pub fn troubled(&self, source: &ReplicationSource, is_quarantined: bool, is_maintenance_failed: bool) {
+        self.of(source, |found| {
+            found.is_quarantined = is_quarantined;
+            found.is_maintenance_failed = is_maintenance_failed;
+        });
     }
 
     fn of(&self, source: &ReplicationSource, change: impl FnOnce(&mut Source)) {
@@ -83,18 +113,13 @@ impl Metrics {
     }
 
     /// A claim was decided about.
-    pub fn decided(&self, claim: &ClaimKey, repository: &str, verdict: &Verdict) {
+    pub fn decided(&self, repository: &str, verdict: &Verdict) {
         let reason = match verdict {
             Verdict::Hold { reason, .. } => reason.as_str(),
             Verdict::Restore { .. } | Verdict::Fresh { .. } | Verdict::Kept { .. } => "",
         };
         let mut state = self.lock();
         *state.decisions.entry((repository.to_owned(), verdict.as_str(), reason)).or_default() += 1;
-        if verdict.is_hold() {
-            state.held.insert(place(claim), reason);
-        } else {
-            state.held.remove(&place(claim));
-        }
     }
 
     /// Where the gate of a claim stands.
@@ -104,9 +129,7 @@ impl Metrics {
 
     /// A claim is ours no more.
     pub fn forget(&self, claim: &ClaimKey) {
-        let mut state = self.lock();
-        state.held.remove(&place(claim));
-        state.gates.remove(&place(claim));
+        self.lock().gates.remove(&place(claim));
     }
 
     /// A look at an object of this kind has failed.
@@ -118,7 +141,6 @@ impl Metrics {
     pub fn keep(&self, has_source: impl Fn(&str, &str) -> bool, has_claim: impl Fn(&str, &str) -> bool) {
         let mut state = self.lock();
         state.sources.retain(|(namespace, name), _| has_source(namespace, name));
-        state.held.retain(|(namespace, name), _| has_claim(namespace, name));
         state.gates.retain(|(namespace, name), _| has_claim(namespace, name));
     }
 
@@ -131,15 +153,6 @@ impl Metrics {
         for ((repository, decision, reason), count) in &state.decisions {
             let labels = [("repository", repository.as_str()), ("decision", *decision), ("reason", *reason)];
             line(&mut out, "perennial_decisions_total", &labels, count);
-        }
-        family(&mut out, "perennial_claim_held", "gauge", "Claims that wait, by why.");
-        for ((namespace, name), reason) in &state.held {
-            line(
-                &mut out,
-                "perennial_claim_held",
-                &[("namespace", namespace), ("persistentvolumeclaim", name), ("reason", reason)],
-                1,
-            );
         }
         family(
             &mut out,
@@ -180,11 +193,15 @@ fn sources(state: &State, out: &mut String) {
             ("method", method.to_owned()),
         ]
     };
-    let each = |out: &mut String, name: &str, value: &dyn Fn(&Source) -> f64| {
+    let some = |out: &mut String, name: &str, value: &dyn Fn(&Source) -> Option<f64>| {
         for (place, source) in &state.sources {
+            let Some(value) = value(source) else { continue };
             let labels = labelled(place, &source.method);
-            line(out, name, &labels.each_ref().map(|(key, value)| (*key, value.as_str())), value(source));
+            line(out, name, &labels.each_ref().map(|(key, value)| (*key, value.as_str())), value);
         }
+    };
+    let each = |out: &mut String, name: &str, value: &dyn Fn(&Source) -> f64| {
+        some(out, name, &|source| Some(value(source)));
     };
     family(out, "volsync_volume_out_of_sync", "gauge", "Whether the last backup is older than it should be.");
     each(out, "volsync_volume_out_of_sync", &|source| f64::from(u8::from(source.is_out_of_sync)));
@@ -192,6 +209,15 @@ fn sources(state: &State, out: &mut String) {
     each(out, "volsync_missed_intervals_total", &|source| source.missed as f64);
     family(out, "perennial_snapshot_quarantined", "gauge", "Whether the last snapshot is held back.");
     each(out, "perennial_snapshot_quarantined", &|source| f64::from(u8::from(source.is_quarantined)));
+    family(out, "perennial_maintenance_failed", "gauge", "Whether upkeep that ran with the last backup has failed.");
+    each(out, "perennial_maintenance_failed", &|source| f64::from(u8::from(source.is_maintenance_failed)));
+    family(out, "perennial_last_good_backup_timestamp_seconds", "gauge", "When the last good backup ended.");
+    let seconds = |time: Option<Timestamp>| time.map(|time| time.as_second() as f64);
+    some(out, "perennial_last_good_backup_timestamp_seconds", &|source| seconds(source.last_good));
+    family(out, "perennial_backup_started_timestamp_seconds", "gauge", "When the backup that is under way began.");
+    some(out, "perennial_backup_started_timestamp_seconds", &|source| seconds(source.started));
+    family(out, "perennial_backup_interval_seconds", "gauge", "Between two backups of the schedule.");
+    some(out, "perennial_backup_interval_seconds", &|source| source.interval.map(|interval| interval.as_secs_f64()));
     family(out, "volsync_sync_duration_seconds", "summary", "How long backups took.");
     for (place, source) in &state.sources {
         let labels = labelled(place, &source.method);
@@ -215,11 +241,13 @@ fn at(sorted: &[Duration], quantile: f64) -> Option<Duration> {
     sorted.get(rank.max(1) - 1).copied()
 }
 
-fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+/// Begins the lines of one name.
+pub fn family(out: &mut String, name: &str, kind: &str, help: &str) {
     let _fits = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
-fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+/// One line.
+pub fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
     let labels =
         labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect::<Vec<_>>().join(",");
     let _fits = writeln!(out, "{name}{{{labels}}} {value}");
@@ -251,5 +279,38 @@ mod tests {
         assert!(text.contains(r#"method="kopia",quantile="0.99"} 30"#), "{text}");
         metrics.keep(|_, _| false, |_, _| true);
         assert!(!metrics.text().contains("data-backup"));
+    }
+
+    /// The status after a run, as far as ages rest on it.
+    fn status(result: &str, last: &str, started: Option<&str>) -> ReplicationSourceStatus {
+        serde_json::from_value(serde_json::json!({
+            "lastSyncTime": last, "lastSyncStartTime": started, "latestMoverStatus": {"result": result},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_last_good_backup_is_remembered_while_later_ones_fail() {
+        let metrics = Metrics::default();
+        let mut source = ReplicationSource::new("data-backup", Default::default());
+        source.metadata.namespace = Some("media".to_owned());
+        source.metadata.creation_timestamp = Some(serde_json::from_str(r#""1970-01-01T00:00:01Z""#).unwrap());
+        let check = |status: ReplicationSourceStatus, expected: &str| {
+            metrics.source(&source, "kopia", false);
+            metrics.age(&source, &status, Some(Duration::from_secs(3600)));
+            let text = metrics.text();
+            let found = text.lines().find(|line| line.starts_with("perennial_last_good_backup_timestamp_seconds{"));
+            assert!(found.is_some_and(|line| line.ends_with(expected)), "{text}");
+            text
+        };
+        // After a restart all that is known of a source whose last run was none is how old it is.
+        check(status("Failed", "1970-01-01T00:01:00Z", None), "} 1");
+        check(status("Successful", "1970-01-01T00:02:00Z", None), "} 120");
+        let text = check(status("Failed", "1970-01-01T00:03:00Z", Some("1970-01-01T00:04:00Z")), "} 120");
+        assert!(text.contains(r#"perennial_backup_started_timestamp_seconds{obj_name="data-backup""#), "{text}");
+        assert!(text.contains("perennial_backup_interval_seconds{"), "{text}");
+        check(status("Failed", "1970-01-01T00:05:00Z", None), "} 120");
+        metrics.troubled(&source, false, true);
+        assert!(metrics.text().contains("perennial_maintenance_failed{"));
     }
 }

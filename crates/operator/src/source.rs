@@ -121,7 +121,7 @@ async fn report(source: &ReplicationSource, observed: &Observed, plan: &Plan, co
         let sources: Api<ReplicationSource> = Api::namespaced(context.client.clone(), &namespace);
         let what = format!("report on ReplicationSource {namespace}/{name}");
         let change =
-            json!({"metadata": {"uid": source.uid()}, "status": apply::difference(&json!(before), json!(after))});
+            json!({"metadata": {"uid": source.uid()}, "status": apply::difference(&json!(before), json!(&after))});
         apply::merge_status(&sources, &name, &change, &what).await?;
     }
     if let Some(News { reason, is_warning, text }) = &plan.news {
@@ -129,6 +129,7 @@ async fn report(source: &ReplicationSource, observed: &Observed, plan: &Plan, co
         context.tell(&about, *is_warning, reason, "Synchronize", text).await;
     }
     context.metrics.source(source, &observed.run.method, plan.is_out_of_sync);
+    context.metrics.age(source, &after, plan.interval);
     Ok(())
 }
 
@@ -140,7 +141,7 @@ async fn count(
     context: &Context,
 ) -> Result<(), Error> {
     context.metrics.synchronized(source, &observed.run.method, done.duration, done.is_late);
-    context.metrics.quarantined(source, done.is_quarantined);
+    context.metrics.troubled(source, done.is_quarantined, done.is_maintenance_failed);
     let Some(own) = &observed.run.own else { return Ok(()) };
     match &done.repository {
         Some(id) if done.is_good => {

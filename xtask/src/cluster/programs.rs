@@ -1,5 +1,5 @@
-//! The cluster's own programs: Kubernetes, etcd and CoreDNS as one, the CSI sidecars, each built once from Go modules
-//! whose `go.sum` fixes every source byte. They lie outside the checkout, under a hash of all that makes them.
+//! The cluster's own programs: Kubernetes, etcd and CoreDNS as one, the CSI sidecars; and those that judge what is installed
+//! in one; each built once from Go modules whose `go.sum` fixes every source byte. They lie outside the checkout, under a hash of all that makes them.
 
 use crate::cluster::image::digest;
 use crate::tools;
@@ -18,6 +18,8 @@ pub struct Module {
     version: &'static str,
     packages: &'static [&'static str],
     linker_flags: &'static str,
+    /// Build tags, separated by commas.
+    tags: &'static str,
     /// Definitions that lie in a module's sources: module, files in it, or directories of it.
     definitions: &'static [(&'static str, &'static [&'static str])],
     /// Go's number of minutes for it on two cores, for the message.
@@ -35,6 +37,7 @@ pub const CLUSTER: Module = Module {
         -X k8s.io/component-base/version.gitMinor=36 -X k8s.io/component-base/version.gitTreeState=clean \
         -X k8s.io/client-go/pkg/version.gitVersion=v1.36.3 -X k8s.io/client-go/pkg/version.gitMajor=1 \
         -X k8s.io/client-go/pkg/version.gitMinor=36 -X k8s.io/client-go/pkg/version.gitTreeState=clean",
+    tags: "",
     definitions: &[
         (
             "github.com/kubernetes-csi/external-snapshotter/client/v8",
@@ -55,8 +58,21 @@ pub const EXTERNAL_SECRETS: Module = Module {
     version: "0.19.2",
     packages: &["tool"],
     linker_flags: "-s -w",
+    tags: "",
     definitions: &[("github.com/external-secrets/external-secrets", &["config/crds/bases"])],
     minutes: 8,
+};
+
+/// helm 3.22.0 and promtool 3.15.0 for what is in `deploy`: one module, since half of what they are built from is the same.
+/// Ways to find what to scrape are left out, which promtool's checks do not use.
+pub const DEPLOY: Module = Module {
+    name: "deploy",
+    version: "3.22.0",
+    packages: &["tool"],
+    linker_flags: "-s -w -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36",
+    tags: "remove_all_sd",
+    definitions: &[],
+    minutes: 4,
 };
 
 /// The compiler's own garbage collector and debug information that the linker would drop again take a sixth of the
@@ -81,6 +97,9 @@ pub fn ensure(root: &Path, module: &Module) -> Result<PathBuf> {
 /// Hash of the module's files and of the flags.
 fn key(module: &Module, sources: &Path) -> Result<String> {
     let mut text = format!("{COMPILER:?} {COLLECTOR} {} {:?}\n", module.linker_flags, module.definitions);
+    if !module.tags.is_empty() {
+        text.push_str(&format!("tags {}\n", module.tags));
+    }
     for file in files(sources)? {
         let content = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
         text.push_str(&format!("{} {}\n", file.strip_prefix(sources).unwrap_or(&file).display(), digest(&content)));
@@ -117,7 +136,7 @@ fn build(module: &Module, sources: &Path, directory: &Path) -> Result<()> {
     let child = command(&go, sources)
         .arg("build")
         .args(COMPILER)
-        .args(["-ldflags", module.linker_flags, "-o"])
+        .args(["-tags", module.tags, "-ldflags", module.linker_flags, "-o"])
         .arg(format!("{}/", unfinished.display()))
         .args(module.packages)
         .env("GOGC", COLLECTOR)

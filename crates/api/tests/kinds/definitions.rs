@@ -12,17 +12,18 @@ const APPLIED_BYTES_MAX: usize = 262_144;
 
 #[test]
 fn the_files_are_those_of_the_types() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
     let mut expected = Vec::new();
-    for definition in api::crds::all() {
-        let file = directory.join(&definition.file);
-        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", definition.file));
-        let is_same = text == crate::yaml::text(&definition.content).unwrap();
-        assert!(is_same, "deploy/crds/{} is not what the types say: run `cargo xtask crds`", definition.file);
-        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), definition.content, "{}", definition.file);
-        expected.push(definition.file);
+    for (name, wanted) in crate::files::all().unwrap() {
+        let text = fs::read_to_string(deploy.join(&name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"));
+        assert!(text == wanted, "deploy/{name} is not what the types and lists say: run `cargo xtask deploy`");
+        expected.extend(name.strip_prefix("crds/").map(str::to_owned));
     }
-    let mut found: Vec<String> = fs::read_dir(&directory)
+    for definition in api::crds::all() {
+        let text = fs::read_to_string(deploy.join("crds").join(&definition.file)).unwrap();
+        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), definition.content, "{}", definition.file);
+    }
+    let mut found: Vec<String> = fs::read_dir(deploy.join("crds"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .filter(|name| name.ends_with(".yaml"))

@@ -4,9 +4,13 @@
 
 mod definitions;
 mod documents;
+#[path = "../../examples/deploy/files.rs"]
+mod files;
 mod readable;
+#[path = "../../examples/deploy/roles.rs"]
+mod roles;
 mod schedules;
 mod schema;
 mod structural;
-#[path = "../../examples/crds/yaml.rs"]
+#[path = "../../examples/deploy/yaml.rs"]
 mod yaml;

@@ -54,8 +54,10 @@ pub struct Plan {
     pub has_failed: bool,
     /// Whether a run has ended well.
     pub has_succeeded: bool,
-    /// Whether the last backup is older than it should be.
+    /// Whether the last backup has failed, or is older than it should be.
     pub is_out_of_sync: bool,
+    /// Between two runs of the schedule; none without one.
+    pub interval: Option<Duration>,
 }
 
 /// The next step.
@@ -84,6 +86,8 @@ pub struct Done {
     pub is_late: bool,
     /// Whether its snapshot is held back.
     pub is_quarantined: bool,
+    /// Whether upkeep was due and did not come to its end.
+    pub is_maintenance_failed: bool,
     /// The repository.
     pub repository: Option<RepositoryId>,
 }
@@ -112,6 +116,7 @@ pub fn plan(source: &ReplicationSource, observed: &Observed, now: Timestamp) -> 
         again: None,
         has_failed: false,
         has_succeeded: false,
+        interval: None,
     };
     let kopia = match &observed.kopia {
         Ok(kopia) => kopia,
@@ -121,6 +126,8 @@ pub fn plan(source: &ReplicationSource, observed: &Observed, now: Timestamp) -> 
         Ok(times) => times,
         Err(why) => return wrong(plan, why),
     };
+    plan.interval = times.interval(now);
+    plan.is_out_of_sync = is_out_of_sync(&plan.status, &times, now);
     let Some(claim) = observed.claim.as_deref() else {
         let name = source.spec.source_pvc.clone().unwrap_or_default();
         return wrong(plan, format!("PersistentVolumeClaim {name} does not exist"));
@@ -128,7 +135,6 @@ pub fn plan(source: &ReplicationSource, observed: &Observed, now: Timestamp) -> 
     let Some(method) = kopia.volume.copy_method else {
         return wrong(plan, "copyMethod is missing: it must be Direct, Clone or Snapshot".to_owned());
     };
-    plan.is_out_of_sync = times.is_late(plan.status.sync.last_sync_time.as_ref().map(|time| time.0), now);
     match plan.status.sync.last_sync_start_time.clone() {
         None => idle(source, observed, claim, &times, now, &mut plan),
         Some(started) => under_way(source, observed, (claim, method), &times, (started.0, now), &mut plan),
@@ -175,6 +181,18 @@ impl<'a> Times<'a> {
         let deadline = self.next(last).and_then(|next| self.next(next));
         deadline.is_some_and(|deadline| now > deadline)
     }
+
+    fn interval(&self, now: Timestamp) -> Option<Duration> {
+        let next = self.next(now)?;
+        Duration::try_from(self.next(next)?.duration_since(next)).ok()
+    }
+}
+
+/// The last backup has failed, or is older than it should be.
+fn is_out_of_sync(status: &ReplicationSourceStatus, times: &Times<'_>, now: Timestamp) -> bool {
+    let sync = &status.sync;
+    let has_failed = sync.latest_mover_status.as_ref().is_some_and(|mover| mover.result.as_deref() == Some(FAILED));
+    has_failed || times.is_late(sync.last_sync_time.as_ref().map(|time| time.0), now)
 }
 
 /// The claims of one schedule do not all begin at once: each has its own place in the policy's span.
@@ -380,6 +398,7 @@ fn ended(
         is_good,
         is_late: deadline.is_some_and(|deadline| now > deadline),
         is_quarantined,
+        is_maintenance_failed: report.is_some_and(|report| report.maintenance_failed),
         repository: report.and_then(|report| report.repository.clone()),
     });
     let reason = match (is_good, is_quarantined) {

@@ -1,0 +1,5 @@
+//! What is shipped for clusters, judged by other people's tools: `cargo xtask deploy --check`.
+
+mod alerts;
+mod chart;
+mod kustomize;
