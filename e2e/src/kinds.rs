@@ -127,5 +127,3 @@ pub const POLICY: Kind = Kind::of_the_cluster(OURS, "BackupPolicy", "backuppolic
 pub const STATEFUL_SET: Kind = Kind::new(("apps", "v1"), "StatefulSet", "statefulsets");
 /// `apps/v1` Deployment.
 pub const DEPLOYMENT: Kind = Kind::new(("apps", "v1"), "Deployment", "deployments");
-/// `coordination.k8s.io/v1` Lease.
-pub const LEASE: Kind = Kind::new(("coordination.k8s.io", "v1"), "Lease", "leases");

@@ -21,6 +21,9 @@ pub struct Options {
     /// Run those tests that need API server and etcd alone, on such a cluster
     #[arg(long, conflicts_with = "context")]
     control_plane: bool,
+    /// Measure the product's main job, for docs/benchmarks.md
+    #[arg(long, conflicts_with_all = ["context", "control_plane"])]
+    measure: bool,
     /// Use the cluster of this context of your kubeconfig; docs/testing.md says what it needs
     #[arg(long)]
     context: Option<String>,
@@ -91,7 +94,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         archives(root, options)?.iter().for_each(|archive| println!("{}", archive.display()));
         return Ok(());
     }
-    let last: &[&str] = if options.control_plane { &[] } else { &LAST };
+    let last: &[&str] = if options.control_plane || options.measure { &[] } else { &LAST };
     let all: Vec<&str> = targets(options).iter().chain(last).copied().collect();
     let built = tests(root, &all, &["--no-run"])?.stdin(Stdio::null()).status().context("run cargo")?;
     if !built.success() {
@@ -163,8 +166,9 @@ fn on_own(root: &Path, options: &Options, cluster: &Cluster) -> Result<()> {
         }
     }
     let logs = kept(root)?;
-    let first = run_on(root, options, (cluster, &logs), targets(options), THREADS);
-    if options.control_plane {
+    let threads = if options.measure { "--test-threads=1" } else { THREADS };
+    let first = run_on(root, options, (cluster, &logs), targets(options), threads);
+    if options.control_plane || options.measure {
         return first;
     }
     first.and(run_on(root, options, (cluster, &logs), &LAST, "--test-threads=1"))
@@ -279,9 +283,10 @@ fn archives(root: &Path, options: &Options) -> Result<Vec<PathBuf>> {
 
 /// The tests that need no order.
 fn targets(options: &Options) -> &'static [&'static str] {
-    match options.control_plane {
-        true => &["--test", "control_plane"],
-        false => &["--test", "harness", "--test", "zero_touch", "--test", "without_us"],
+    match (options.control_plane, options.measure) {
+        (true, _) => &["--test", "control_plane"],
+        (false, true) => &["--test", "measured"],
+        (false, false) => &["--test", "harness", "--test", "zero_touch", "--test", "without_us"],
     }
 }
 

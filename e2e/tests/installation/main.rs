@@ -3,3 +3,4 @@
 mod commands;
 mod rights;
 mod uninstall;
+mod webhook;
