@@ -152,7 +152,10 @@ fn generated(has_history: bool) -> impl Fn(&mut Observed) {
             "status": {"phase": "Bound"},
         });
         seen.claim = Some(Arc::new(serde_json::from_value(claim).unwrap()));
-        let repository = json!({"store": {"s3": {"endpoint": "http://s3", "bucket": "b"}}});
+        let repository = json!({
+            "format": "kopia", "store": {"s3": {"endpoint": "http://s3", "bucket": "b"}},
+            "credentials": {"secretRef": {"name": "repository"}},
+        });
         seen.run.own = Some(Own {
             key: ClaimKey::new("media", "data").unwrap(),
             repository: Arc::new(BackupRepository::new("default", serde_json::from_value(repository).unwrap())),
