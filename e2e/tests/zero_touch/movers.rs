@@ -44,7 +44,7 @@ fn a_restore_whose_movers_are_killed_ends_with_all_of_the_data() -> Result<()> {
         ensure!(space.get(&CLAIM, "data").await?["status"]["phase"] == "Pending");
         // While it runs.
         space.cluster.open_gate(&gate)?;
-        let is_bound = async || Ok(space.get(&CLAIM, "data").await?["status"]["phase"] == "Bound");
+        let is_bound = async || anyhow::Ok(space.get(&CLAIM, "data").await?["status"]["phase"] == "Bound");
         let count = kill_running(&protected, is_bound).await?;
         e2e::say(&format!("{count} movers of a restore were killed while they ran"));
         protected.hold_trees(&["data"], &[tree]).await?;
@@ -71,7 +71,8 @@ fn a_backup_whose_movers_are_killed_is_taken_in_the_end() -> Result<()> {
         let source = space.until(&SOURCE, "data-backup", "has failed", has_failed).await?;
         ensure!(source["status"]["lastSyncTime"].is_null(), "{}", source["status"]);
         space.cluster.open_gate(&gate)?;
-        let is_done = async || Ok(space.get(&SOURCE, "data-backup").await?["status"]["lastSyncTime"].is_string());
+        let is_done =
+            async || anyhow::Ok(space.get(&SOURCE, "data-backup").await?["status"]["lastSyncTime"].is_string());
         let count = kill_running(&protected, is_done).await?;
         e2e::say(&format!("{count} movers of a backup were killed while they ran"));
         protected.back_up("data", "now").await?;
