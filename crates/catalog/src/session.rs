@@ -113,8 +113,8 @@ pub(crate) enum LookError {
 pub(crate) struct Session {
     options: Arc<Options>,
     metrics: Arc<Metrics>,
-    /// One derivation at a time, over all locations.
-    opening: Arc<Semaphore>,
+    /// One look at a time, over all locations.
+    looking: Arc<Semaphore>,
     /// The store's root, opened once for all locations.
     store: Arc<OnceCell<Arc<dyn Storage>>>,
     location: Address,
@@ -218,12 +218,11 @@ impl Session {
     }
 
     async fn look(self: Arc<Self>, has_begun: &AtomicBool) -> Outcome {
-        // One at a time: an open needs 64 MiB and a core for its key. Whoever waits here has not begun.
+        // One at a time: an open needs 64 MiB and a core for its key, and a look has one of the process' two threads for
+        // blocking work and asks for another to merge indexes, so that two looks would wait for each other. Whoever waits here
+        // has not begun.
+        let _permit = self.looking.acquire().await.ok();
         let is_opening = lock(&self.state).repository.is_none();
-        let _permit = match is_opening {
-            true => self.opening.acquire().await.ok(),
-            false => None,
-        };
         let number = self.begun_count.fetch_add(1, Ordering::SeqCst) + 1;
         has_begun.store(true, Ordering::SeqCst);
         let (began, limit) = (Instant::now(), self.options.look_limit);
@@ -412,7 +411,7 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 pub(crate) struct Sessions {
     options: Arc<Options>,
     metrics: Arc<Metrics>,
-    opening: Arc<Semaphore>,
+    looking: Arc<Semaphore>,
     store: Arc<OnceCell<Arc<dyn Storage>>>,
     used: Mutex<Used>,
 }
@@ -426,7 +425,7 @@ struct Used {
 
 impl Sessions {
     pub(crate) fn new(options: Arc<Options>, metrics: Arc<Metrics>) -> Self {
-        Self { options, metrics, opening: Arc::new(Semaphore::new(1)), store: Arc::default(), used: Mutex::default() }
+        Self { options, metrics, looking: Arc::new(Semaphore::new(1)), store: Arc::default(), used: Mutex::default() }
     }
 
     /// The session for a claim.
@@ -462,7 +461,7 @@ impl Sessions {
             let session = Session {
                 options: Arc::clone(&self.options),
                 metrics: Arc::clone(&self.metrics),
-                opening: Arc::clone(&self.opening),
+                looking: Arc::clone(&self.looking),
                 store: Arc::clone(&self.store),
                 location,
                 begun_count: AtomicU64::new(0),
