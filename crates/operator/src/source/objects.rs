@@ -26,7 +26,8 @@ use crate::quantity;
 use crate::repository;
 use crate::snapshots::{VolumeSnapshot, VolumeSnapshotSource, VolumeSnapshotSpec};
 
-/// The manual trigger for which a Job was started, on the Job: a newer one gives another run.
+/// The manual trigger for which a run began, on the first object that it made and on its Job: a newer one gives another run,
+/// since what was copied before it does not answer it.
 const MANUAL: &str = "perennial.dev/manual";
 
 /// Name, namespace, owner and marks of a temporary object.
@@ -53,13 +54,15 @@ fn owner(source: &ReplicationSource) -> OwnerReference {
 }
 
 /// The VolumeSnapshot.
-pub fn snapshot(source: &ReplicationSource, claim: &PersistentVolumeClaim) -> VolumeSnapshot {
+pub fn snapshot(source: &ReplicationSource, claim: &PersistentVolumeClaim, manual: &str) -> VolumeSnapshot {
     let class = section(source).and_then(|kopia| kopia.volume.volume_snapshot_class_name.clone());
     let spec = VolumeSnapshotSpec {
         source: VolumeSnapshotSource { persistent_volume_claim_name: Some(claim.name_any()) },
         volume_snapshot_class_name: class,
     };
-    VolumeSnapshot { metadata: metadata(source), spec, status: None }
+    let mut snapshot = VolumeSnapshot { metadata: metadata(source), spec, status: None };
+    snapshot.annotations_mut().insert(MANUAL.to_owned(), manual.to_owned());
+    snapshot
 }
 
 /// A claim made of a VolumeSnapshot.
@@ -74,10 +77,12 @@ pub fn copy(source: &ReplicationSource, claim: &PersistentVolumeClaim, of: &Volu
 }
 
 /// A clone.
-pub fn clone(source: &ReplicationSource, claim: &PersistentVolumeClaim) -> PersistentVolumeClaim {
+pub fn clone(source: &ReplicationSource, claim: &PersistentVolumeClaim, manual: &str) -> PersistentVolumeClaim {
     let reference =
         TypedLocalObjectReference { api_group: None, kind: "PersistentVolumeClaim".to_owned(), name: claim.name_any() };
-    made_of(source, claim, reference, None)
+    let mut clone = made_of(source, claim, reference, None);
+    clone.annotations_mut().insert(MANUAL.to_owned(), manual.to_owned());
+    clone
 }
 
 /// Size: what the source says, what the copy needs, what the claim has, what it asked for; the first that is known.
@@ -190,9 +195,9 @@ fn disregarded(claim: &PersistentVolumeClaim) -> Option<Timestamp> {
 /// The image's own user: nobody that a machine has.
 const USER: i64 = 65532;
 
-/// The manual trigger for which a Job was started.
-pub fn manual(job: &Job) -> Option<String> {
-    job.annotations().get(MANUAL).cloned()
+/// The manual trigger for which a run began, as it stands on one of its objects.
+pub fn manual<K: Resource>(object: &K) -> Option<String> {
+    object.annotations().get(MANUAL).cloned()
 }
 
 /// When a Job has ended.

@@ -306,11 +306,11 @@ fn under_way(
     let data = match method {
         CopyMethod::Direct | CopyMethod::None => claim.name_any(),
         CopyMethod::Clone => match &observed.copy {
-            None => return plan.step = Step::Copy(Box::new(objects::clone(source, claim))),
+            None => return plan.step = Step::Copy(Box::new(objects::clone(source, claim, times.manual))),
             Some(copy) => copy.name_any(),
         },
         CopyMethod::Snapshot => match (&observed.snapshot, &observed.copy) {
-            (None, _) => return plan.step = Step::Snapshot(Box::new(objects::snapshot(source, claim))),
+            (None, _) => return plan.step = Step::Snapshot(Box::new(objects::snapshot(source, claim, times.manual))),
             (Some(snapshot), _) if snapshot.failure().is_some() => {
                 let why = format!("VolumeSnapshot {}: {}", snapshot.name_any(), snapshot.failure().unwrap_or_default());
                 let since = snapshot.creation_timestamp().map_or(now, |time| time.0);
@@ -337,7 +337,10 @@ fn under_way(
             (SynchronizingReason::Error, format!("Job {foreign} is somebody else's, and its name is needed"));
         return;
     }
-    match objects::job(source, observed, &data, times.manual) {
+    let began_for = observed.snapshot.as_deref().and_then(objects::manual);
+    let began_for = began_for.or_else(|| observed.copy.as_deref().and_then(objects::manual));
+    let manual = began_for.as_deref().unwrap_or(times.manual);
+    match objects::job(source, observed, &data, manual) {
         Ok(job) => plan.step = Step::Start(Box::new(job)),
         Err(why) => plan.condition = (SynchronizingReason::Error, why),
     }

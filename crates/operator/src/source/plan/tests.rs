@@ -144,6 +144,35 @@ fn a_run_step_by_step() {
     assert!(plan.condition.1.ends_with("; the volume is read directly: the driver d of class c has no way"));
 }
 
+/// What was copied before somebody asked does not answer them: the run goes on for whom it began.
+#[test]
+fn a_trigger_that_comes_meanwhile_gets_a_run_of_its_own() {
+    let asked = || json!({"schedule": "0 * * * *", "manual": "now"});
+    let status = || json!({"lastSyncStartTime": "2026-11-22T06:29:00Z"});
+    let copied = |began_for: &'static str| {
+        move |seen: &mut Observed| {
+            let body = json!({
+                "metadata": {"name": "volsync-app-src", "annotations": {"perennial.dev/manual": began_for}},
+                "spec": {"source": {}}, "status": {"boundVolumeSnapshotContentName": "c", "readyToUse": true},
+            });
+            seen.snapshot = Some(Arc::new(serde_json::from_value(body).unwrap()));
+            let body = json!({"metadata": {"name": "volsync-app-src"}});
+            seen.copy = Some(Arc::new(serde_json::from_value(body).unwrap()));
+        }
+    };
+    let tag = |plan: &Plan| match &plan.step {
+        Step::Start(job) => objects::manual(&**job),
+        Step::Snapshot(snapshot) => objects::manual(&**snapshot),
+        Step::Stay | Step::Copy(_) | Step::ClearUp => None,
+    };
+    let first = check(asked(), status(), |_| {}, ("snapshot", "SyncInProgress", true));
+    assert_eq!(tag(&first).as_deref(), Some("now"));
+    let began_for_nobody = check(asked(), status(), copied(""), ("start", "SyncInProgress", true));
+    assert_eq!(tag(&began_for_nobody).as_deref(), Some(""));
+    let began_for_it = check(asked(), status(), copied("now"), ("start", "SyncInProgress", true));
+    assert_eq!(tag(&began_for_it).as_deref(), Some("now"));
+}
+
 /// The source of a labelled claim that was created at five in the morning.
 fn generated(has_history: bool) -> impl Fn(&mut Observed) {
     move |seen| {
