@@ -22,7 +22,8 @@ pub struct Protected<'a> {
     pub space: &'a Space,
     /// Where its backups go.
     pub server: S3,
-    system: Space,
+    /// The installation's namespace.
+    pub system: Space,
     /// The repository's name.
     repository: String,
 }
@@ -87,7 +88,8 @@ impl<'a> Protected<'a> {
         self.system.delete_object(&SECRET, &self.secret()).await
     }
 
-    fn secret(&self) -> String {
+    /// The Secret with the repository's credentials, in the installation's namespace.
+    pub fn secret(&self) -> String {
         format!("repository-{}", self.space.name)
     }
 
@@ -105,15 +107,18 @@ impl<'a> Protected<'a> {
 
     /// Changes members of the repository's spec, and waits until its catalog follows.
     pub async fn change_repository(&self, spec: Value) -> Result<()> {
-        let before = self.catalog().await?;
-        self.space.patch(&REPOSITORY, &self.repository, json!({"spec": spec})).await?;
-        self.follows(&before).await
+        self.followed(self.space.patch(&REPOSITORY, &self.repository, json!({"spec": spec}))).await
     }
 
     /// Changes the repository's Secret, and waits until its catalog follows.
     pub async fn change_secret(&self, password: &str, secret_key: &str) -> Result<()> {
+        self.followed(self.write_secret(password, secret_key)).await
+    }
+
+    /// Makes a change, and waits until the repository's catalog follows.
+    pub async fn followed<T>(&self, change: impl Future<Output = Result<T>>) -> Result<()> {
         let before = self.catalog().await?;
-        self.write_secret(password, secret_key).await?;
+        change.await?;
         self.follows(&before).await
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, variable};
 use anyhow::{Context, Result, ensure};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,10 @@ pub const SECRET_KEY: &str = "e2e-secret-key";
 /// The only bucket.
 pub const BUCKET: &str = "backups";
 
+/// The server's certificate and its key, beside the bucket.
+const CERTIFICATE: &str = "server.crt";
+const KEY: &str = "server.key";
+
 /// Ends the server when standard input ends, and with it whoever holds the other end, however that ends.
 const WITH_US: &str = r#""$@" & cat >/dev/null; kill -KILL "$!"; wait"#;
 
@@ -34,6 +39,8 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// A running server over a directory of its own; dropping the last of its handles ends both.
 pub struct S3 {
     address: SocketAddr,
+    /// The certificate that has signed the server's, if it speaks TLS.
+    authority: Option<String>,
     /// How much room it has, as mount(8) takes it; as much as the machine without.
     size: Option<&'static str>,
     /// None in a handle of a server that another one runs.
@@ -44,15 +51,20 @@ pub struct S3 {
 impl S3 {
     /// Starts one and waits until it listens.
     pub async fn start(cluster: &Cluster) -> Result<Self> {
-        Self::begin(cluster, None).await
+        Self::begin(cluster, None, false).await
     }
 
     /// Starts one that has room for so much, as mount(8) takes it: `16m`.
     pub async fn small(cluster: &Cluster, size: &'static str) -> Result<Self> {
-        Self::begin(cluster, Some(size)).await
+        Self::begin(cluster, Some(size), false).await
     }
 
-    async fn begin(cluster: &Cluster, size: Option<&'static str>) -> Result<Self> {
+    /// Starts one that speaks TLS, with a certificate of an authority that nobody knows.
+    pub async fn with_tls(cluster: &Cluster) -> Result<Self> {
+        Self::begin(cluster, None, true).await
+    }
+
+    async fn begin(cluster: &Cluster, size: Option<&'static str>, has_tls: bool) -> Result<Self> {
         let host = cluster.host()?;
         let directory = tempfile::tempdir().context("make a directory for the bucket")?;
         let (root, metadata) = (directory.path().join("root"), directory.path().join("metadata"));
@@ -60,15 +72,22 @@ impl S3 {
         std::fs::create_dir(&metadata).context("make a directory for metadata")?;
         let free = TcpListener::bind((host.as_str(), 0)).and_then(|listener| listener.local_addr());
         let address = free.with_context(|| format!("find a free port of {host}"))?;
-        let process = Some(Process::start(address, directory.path(), size)?);
-        let mut server = Self { address, size, process, directory: Arc::new(directory) };
+        let authority = has_tls.then(|| certificates(&host, directory.path())).transpose()?;
+        let process = Some(Process::start(address, directory.path(), size, has_tls)?);
+        let mut server = Self { address, authority, size, process, directory: Arc::new(directory) };
         server.listening().await?;
         Ok(server)
     }
 
     /// Another handle of the same server, which cannot stop it.
     pub fn handle(&self) -> Self {
-        Self { address: self.address, size: self.size, process: None, directory: Arc::clone(&self.directory) }
+        Self {
+            address: self.address,
+            authority: self.authority.clone(),
+            size: self.size,
+            process: None,
+            directory: Arc::clone(&self.directory),
+        }
     }
 
     /// Takes it away, as when the storage is down.
@@ -79,7 +98,8 @@ impl S3 {
 
     /// Brings it back, with all that was in it.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = Some(Process::start(self.address, self.directory.path(), self.size)?);
+        let has_tls = self.authority.is_some();
+        self.process = Some(Process::start(self.address, self.directory.path(), self.size, has_tls)?);
         self.listening().await
     }
 
@@ -99,12 +119,30 @@ impl S3 {
 
     /// Its address, as a pod spells it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The certificate authority of a server that speaks TLS, as a Secret or a ConfigMap has it.
+    pub fn authority(&self) -> &str {
+        self.authority.as_deref().unwrap_or_default()
     }
 
     /// A place in the bucket, as `PERENNIAL_STORE` takes it.
     pub fn store(&self, prefix: &str) -> String {
         format!("s3://{BUCKET}/{prefix}?endpoint=http://{}&region=us-east-1", self.address)
+    }
+
+    /// The members of a Secret that somebody writes for a repository in the bucket.
+    pub fn secret(&self, prefix: &str, password: &str) -> serde_json::Value {
+        serde_json::json!({
+            "KOPIA_REPOSITORY": format!("s3://{BUCKET}/{prefix}"),
+            "KOPIA_PASSWORD": password,
+            "KOPIA_S3_ENDPOINT": self.address.to_string(),
+            "KOPIA_S3_DISABLE_TLS": self.authority.is_none().to_string(),
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        })
     }
 
     /// What lies in the bucket, for a test that changes it.
@@ -113,11 +151,26 @@ impl S3 {
     }
 }
 
+/// Writes an authority's certificate for this host and its key; answers the authority's own.
+fn certificates(host: &str, directory: &Path) -> Result<String> {
+    let mut params = CertificateParams::new(Vec::new()).context("describe an authority")?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "an authority of its own");
+    let key = KeyPair::generate().context("make the authority's key")?;
+    let authority = CertifiedIssuer::self_signed(params, key).context("make an authority")?;
+    let key = KeyPair::generate().context("make the server's key")?;
+    let params = CertificateParams::new(vec![host.to_owned()]).context("describe the server")?;
+    let certificate = params.signed_by(&key, &authority).context("sign the server's certificate")?;
+    std::fs::write(directory.join(CERTIFICATE), certificate.pem()).context("write the server's certificate")?;
+    std::fs::write(directory.join(KEY), key.serialize_pem()).context("write the server's key")?;
+    Ok(authority.pem())
+}
+
 /// The server's process, which ends with it.
 struct Process(Child);
 
 impl Process {
-    fn start(address: SocketAddr, directory: &Path, size: Option<&str>) -> Result<Self> {
+    fn start(address: SocketAddr, directory: &Path, size: Option<&str>, has_tls: bool) -> Result<Self> {
         let program = variable(PROGRAM)?;
         let mut command = Command::new("sh");
         command.args(["-c", WITH_US, "sh"]);
@@ -125,8 +178,11 @@ impl Process {
             command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", SMALL, "sh"]);
             command.arg(directory.join("root")).arg(size);
         }
+        command.args([program.as_str(), "--quiet", "--port", &address.to_string()]);
+        if has_tls {
+            command.arg("--cert").arg(directory.join(CERTIFICATE)).arg("--key").arg(directory.join(KEY));
+        }
         command
-            .args([program.as_str(), "--quiet", "--port", &address.to_string()])
             .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "posix", "--sidecar"])
             .args([&directory.join("metadata"), &directory.join("root")])
             .stdin(Stdio::piped())

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{RepositoryId, SnapshotId};
 use crate::ledger::LedgerEntry;
+use crate::owner::Ids;
 
 mod word;
 
@@ -104,6 +105,9 @@ pub struct Snapshot {
     pub files: u64,
     /// Sum of their lengths in bytes.
     pub bytes: u64,
+    /// Whose most of them are, if that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Ids>,
 }
 
 /// What the ledger says about one claim.
@@ -417,7 +421,7 @@ fn decide_unseen(id: &RepositoryId, facts: &Facts, claim: &Claim) -> Decision {
         if claim.word.dismissed.as_ref().is_some_and(|word| word.covers(&entry.snapshot_id, entry.time)) {
             let LedgerEntry { snapshot_id, time, files, bytes, .. } = entry.clone();
             return Decision::Fresh {
-                proof: Proof::Dismissed { snapshot: Snapshot { id: snapshot_id, time, files, bytes } },
+                proof: Proof::Dismissed { snapshot: Snapshot { id: snapshot_id, time, files, bytes, owner: None } },
             };
         }
         let detail = format!("no snapshot, but the ledger records {} of {}", entry.snapshot_id, entry.time);

@@ -143,6 +143,10 @@ pub struct RestoreTask {
     pub expected_repository_id: Option<RepositoryId>,
     /// Which snapshot.
     pub selection: Selection,
+    /// Whether it is as good if there is none at all, neither of this identity nor, where there is no repository, of any:
+    /// proven, the run ends with [`Outcome::Nothing`], and the volume stays as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_nothing: bool,
     /// Whether files that the snapshot does not have are removed from the volume (VolSync's `enableFileDeletion`).
     #[serde(default)]
     pub delete_extra: bool,

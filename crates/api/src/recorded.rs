@@ -130,7 +130,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Restore { snapshot } => {
-                let Snapshot { id, time, files, bytes } = snapshot;
+                let Snapshot { id, time, files, bytes, owner: _ } = snapshot;
                 write!(out, "restore snapshot {id} of {time}: {files} files, {bytes} bytes")
             }
             Self::Fresh { proof } => write!(out, "start empty: {proof}"),
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn what_stands_on_a_claim() {
-        let snapshot =
-            Snapshot { id: SnapshotId::new("k1"), time: "2026-11-21T02:00:00Z".parse().unwrap(), files: 3, bytes: 70 };
+        let time = "2026-11-21T02:00:00Z".parse().unwrap();
+        let snapshot = Snapshot { id: SnapshotId::new("k1"), time, files: 3, bytes: 70, owner: None };
         check(
             Verdict::Restore { snapshot: snapshot.clone() },
             r#""decision":"restore","snapshot":{"id":"k1","time":"2026-11-21T02:00:00Z","files":3,"bytes":70}"#,

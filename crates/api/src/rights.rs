@@ -86,9 +86,9 @@ pub const OPERATOR: &[Rule] = &[
         scope: Scope::Cluster,
         group: "snapshot.storage.k8s.io",
         resources: &["volumesnapshots"],
-        verbs: &["list", "watch", "create", "delete"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
         names: &[],
-        why: "What backups are read from.",
+        why: "What backups are read from, and what restores become. Somebody may keep one of those.",
     },
     Rule {
         scope: Scope::Cluster,

@@ -347,7 +347,13 @@ fn last_good<'a>(opened: &Opened, ledger: &'a Ledger) -> Option<&'a LedgerEntry>
 }
 
 fn snapshot(record: &Record) -> Snapshot {
-    Snapshot { id: SnapshotId::new(record.id.as_str()), time: record.start, files: record.files, bytes: record.bytes }
+    Snapshot {
+        id: SnapshotId::new(record.id.as_str()),
+        time: record.start,
+        files: record.files,
+        bytes: record.bytes,
+        owner: record.owner,
+    }
 }
 
 impl LookError {

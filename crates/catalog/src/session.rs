@@ -20,6 +20,7 @@ use api::id::RepositoryId;
 use api::ledger::{KEY_PURPOSE, QUARANTINE_TAG};
 use api::mover::Layout;
 use api::naming::ClaimKey;
+use api::owner::{Ids, OWNER_TAG};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
@@ -82,6 +83,8 @@ pub(crate) struct Record {
     pub(crate) marked: Option<String>,
     pub(crate) is_complete: bool,
     pub(crate) is_pinned: bool,
+    /// Whose most of the files are, if that was recorded.
+    pub(crate) owner: Option<Ids>,
 }
 
 /// A look that found nothing out.
@@ -397,6 +400,7 @@ impl From<&Snapshot> for Record {
             marked: snapshot.tags.get(QUARANTINE_TAG).cloned(),
             is_complete: snapshot.incomplete.is_none(),
             is_pinned: !snapshot.pins.is_empty(),
+            owner: snapshot.tags.get(OWNER_TAG).and_then(|ids| ids.parse().ok()),
         }
     }
 }

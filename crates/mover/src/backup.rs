@@ -3,12 +3,11 @@
 //! Order: retention's rules → what a person accepts → snapshot → guard → ledger record → expiry → maintenance, if it is due and ours. So a run that
 //! is killed anywhere has removed nothing that the ledger does not know to be replaced by something good.
 
-use std::collections::BTreeMap;
-
 use api::exit::Class as ReportClass;
 use api::id::SnapshotId;
 use api::ledger::{FORMAT_VERSION, Figures, GuardVerdict, LedgerEntry, QUARANTINE_TAG, guard};
-use api::mover::{BackupTask, Outcome, Report};
+use api::mover::{BackupTask, Outcome, Owner, Report};
+use api::owner::{Ids, OWNER_TAG};
 use api::retain::Retain;
 use codec::compress::Algorithm;
 use engine::{BackupOptions, BackupOutcome, Limits, Run};
@@ -39,8 +38,8 @@ pub(crate) fn run(
     if is_empty_directory_of(task)? {
         return Ok(Outcome::Nothing);
     }
-    let options = options(task, environment)?;
     report.owners = owners::of(&task.data);
+    let options = options(task, environment, report.owners.first())?;
     let opened = stage("open", clock, report, |_| preflight::for_backup(task, environment, run))?;
     report.repository = Some(opened.id());
     let last_good = stage("ledger", clock, report, |_| last_good(task, &opened, run))?;
@@ -98,11 +97,12 @@ fn is_empty_directory_of(task: &BackupTask) -> Result<bool, Stop> {
     })
 }
 
-fn options(task: &BackupTask, environment: &Environment) -> Result<BackupOptions, Stop> {
+fn options(task: &BackupTask, environment: &Environment, owner: Option<&Owner>) -> Result<BackupOptions, Stop> {
+    let owner = owner.map(|owner| (OWNER_TAG.to_owned(), Ids { uid: owner.uid, gid: owner.gid }.to_string()));
     Ok(BackupOptions {
         identity: identity_of(&task.identity),
         description: String::new(),
-        tags: BTreeMap::new(),
+        tags: owner.into_iter().collect(),
         compression: task.compression.as_deref().map(compression).transpose()?,
         read_all: false,
         cache_directory: environment.cache_directory.clone(),

@@ -45,7 +45,8 @@ struct Wanted<'a> {
     run: &'a Run,
 }
 
-pub(crate) fn for_restore(task: &RestoreTask, environment: &Environment, run: &Run) -> Result<Opened, Stop> {
+/// None where there is nothing, that is proven, and the task says that it may be so.
+pub(crate) fn for_restore(task: &RestoreTask, environment: &Environment, run: &Run) -> Result<Option<Opened>, Stop> {
     let wanted = Wanted {
         claim: &task.claim,
         identity: &task.identity,
@@ -56,7 +57,8 @@ pub(crate) fn for_restore(task: &RestoreTask, environment: &Environment, run: &R
         run,
     };
     match wanted.open()? {
-        Found::Repository(opened) => Ok(*opened),
+        Found::Repository(opened) => Ok(Some(*opened)),
+        Found::Nothing if task.may_be_nothing => wanted.was_never_anything().map(|()| None),
         Found::Nothing => Err(wanted.missing("a restore creates none")),
     }
 }
@@ -136,6 +138,18 @@ impl Wanted<'_> {
         };
         let ledger = ledger.transpose().map_err(|error| self.failed("open the ledger", &error))?;
         Ok(Opened { repository, ledger })
+    }
+
+    /// Nothing is there, nothing is expected, and a directory is known to be the right one.
+    fn was_never_anything(&self) -> Result<(), Stop> {
+        if let Some(expected) = self.id {
+            return Err(self.missing(&format!("repository {expected} is expected")));
+        }
+        self.refuse_expected()?;
+        if self.place.directory().is_some() {
+            self.refuse_unknown_directory()?;
+        }
+        Ok(())
     }
 
     fn create(&self, creation: Creation) -> Result<Opened, Stop> {

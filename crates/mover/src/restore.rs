@@ -25,9 +25,13 @@ pub(crate) fn run(
     if run.cancel.is_cancelled() {
         return Err(Stop::Interrupted);
     }
-    let opened = stage("open", clock, report, |_| preflight::for_restore(task, environment, run))?;
+    let Some(opened) = stage("open", clock, report, |_| preflight::for_restore(task, environment, run))? else {
+        return Ok(Outcome::Nothing);
+    };
     report.repository = Some(opened.id());
-    let snapshot = stage("select", clock, report, |_| selected(task, environment, &opened, run))?;
+    let Some(snapshot) = stage("select", clock, report, |_| selected(task, environment, &opened, run))? else {
+        return Ok(Outcome::Nothing);
+    };
     report.snapshot = Some(SnapshotId::new(snapshot.id.as_str()));
     tracing::info!(snapshot = %snapshot.id, start = %snapshot.start, "restoring");
 
@@ -51,8 +55,14 @@ pub(crate) fn run(
 /// The snapshot that the task means.
 ///
 /// One that is named is taken as it is. Otherwise only good ones count, and only if all of them are known: a damaged
-/// record may have been the newest.
-fn selected(task: &RestoreTask, environment: &Environment, opened: &Opened, run: &Run) -> Result<Snapshot, Stop> {
+/// record may have been the newest. None where there are none at all of this identity, nothing says that there ever were,
+/// and the task says that it may be so.
+fn selected(
+    task: &RestoreTask,
+    environment: &Environment,
+    opened: &Opened,
+    run: &Run,
+) -> Result<Option<Snapshot>, Stop> {
     let listing = wait(run, opened.repository.snapshots())?
         .map_err(|error| stopped(run, "list the snapshots", &error, error.class(), error.hint()))?;
     let identity = identity_of(&task.identity);
@@ -63,11 +73,16 @@ fn selected(task: &RestoreTask, environment: &Environment, opened: &Opened, run:
     }
     let entry = if is_named { None } else { recorded(task, opened, run)? };
     let mut candidates = listing.snapshots;
+    let is_unknown = candidates.iter().all(|snapshot| snapshot.identity != identity) && entry.is_none();
+    if task.may_be_nothing && is_unknown && !is_named {
+        tracing::info!(%identity, snapshots = candidates.len(), "No eligible snapshots found: No data will be restored");
+        return Ok(None);
+    }
     if !is_named {
         candidates.retain(|snapshot| !is_quarantined(snapshot, entry.as_ref(), &environment.thresholds));
     }
     match engine::select(&candidates, Some(&identity), &selection_of(&task.selection)) {
-        Ok(snapshot) => Ok(snapshot.clone()),
+        Ok(snapshot) => Ok(Some(snapshot.clone())),
         Err(error) => {
             Err(with_record(stopped(run, "nothing to restore", &error, error.class(), error.hint()), entry.as_ref()))
         }

@@ -268,14 +268,20 @@ impl Caches {
     }
 }
 
-/// The claim itself; what it is a copy of or is filled for; the sources that read it.
+/// The claim itself; what it is a copy of or is filled for; the sources that read it and the destinations that write it.
 fn of_claim(caches: &Caches, claim: &PersistentVolumeClaim) -> Vec<Woken> {
     let reads = |source: &ReplicationSource| {
         source.namespace() == claim.namespace() && source.spec.source_pvc == claim.metadata.name
     };
     let readers = caches.sources.state_filter(reads);
+    let writes = |destination: &ReplicationDestination| {
+        let named = destination.spec.kopia.as_ref().and_then(|kopia| kopia.volume.destination_pvc.as_ref());
+        named.is_some() && named == claim.metadata.name.as_ref() && destination.namespace() == claim.namespace()
+    };
+    let writers = caches.destinations.state_filter(writes);
     let mut woken = vec![Woken::Claim(ObjectRef::from_obj(claim))];
     woken.extend(owners(claim));
+    woken.extend(writers.iter().map(|destination| Woken::Destination(ObjectRef::from_obj(&**destination))));
     woken.extend(readers.iter().map(|source| Woken::Source(ObjectRef::from_obj(&**source))));
     woken
 }

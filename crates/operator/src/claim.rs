@@ -5,11 +5,13 @@
 //! ```
 
 pub mod gate;
+mod image;
 pub mod judge;
 mod objects;
 mod observe;
 mod plan;
 pub mod rebuild;
+mod volume;
 pub mod word;
 
 use std::sync::Arc;
@@ -30,24 +32,28 @@ use serde_json::json;
 use self::gate::Gate;
 use self::judge::{Judgement, Protection, judge};
 use self::objects::{Material, RESTORE_ONCE};
-use self::observe::{Observed, Restoring, observe};
+use self::observe::{Observed, Restoring, is_marked, observe};
 pub use self::plan::sentence;
 use self::plan::{News, Plan, Reason, Step, plan};
 use crate::apply;
-use crate::caches::{destination_of, key};
+use crate::authorities;
+use crate::caches::key;
+use crate::consumers;
 use crate::context::Context;
 use crate::credentials::{self, ExternalSecret, User};
 use crate::error::{Error, retry_after};
-use crate::job::{self, Direction};
+use crate::ids::{self, Ids};
+use crate::job::{self, Direction, Identity};
 use crate::ledger::Entry;
-use crate::names::{DECISION, MANAGED_BY, MANAGER, POPULATED_FROM, PRIVILEGED_MOVERS};
+use crate::names::{DECISION, MANAGED_BY, MANAGER};
 use crate::slots::Start;
+use crate::sync::{self, PAUSE_FOR_SLOT};
 
 /// The version of the credentials that were generated last, on the destination: no Secret is read to know it.
 const CREDENTIALS_VERSION: &str = "perennial.dev/credentials";
 
-/// How soon a restore that found no slot asks again.
-const PAUSE_FOR_SLOT: Duration = Duration::from_secs(5);
+/// The version of the certificate authorities that were copied last, on the destination.
+const AUTHORITIES_VERSION: &str = "perennial.dev/authorities";
 
 /// Brings a claim to where it should be.
 ///
@@ -60,22 +66,35 @@ pub async fn reconcile(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>)
     }
     // Whoever is new in a new namespace is looked at once that is known, too.
     let Some(namespace) = namespace_of(&claim, &context) else { return Ok(Action::await_change()) };
-    match judge(&claim, namespace.labels(), &context.caches.policies_in_order()) {
-        Judgement::Protected(protection) => protected(&claim, protection, &context).await,
+    let judgement = judge(&claim, namespace.labels(), &context.caches.policies_in_order());
+    let is_asked_for = matches!(judgement, Judgement::Protected(_) | Judgement::Review { .. });
+    // What is generated for a claim fills it in another way than what somebody has written.
+    let pause = match is_asked_for && is_marked(&claim) {
+        true => None,
+        false => image::populate(&claim, &context).await?,
+    };
+    let again = as_judged(&claim, judgement, &context).await?;
+    Ok(pause.map_or(again, Action::requeue))
+}
+
+/// Does about a claim what it is judged to be.
+async fn as_judged(claim: &PersistentVolumeClaim, judgement: Judgement, context: &Context) -> Result<Action, Error> {
+    match judgement {
+        Judgement::Protected(protection) => protected(claim, protection, context).await,
         Judgement::Review { why } => {
-            if destination_of(&claim).is_some() && is_unbound(&claim) {
-                hold(&claim, HoldReason::InvalidLabelOrAnnotation, why, &context).await?;
+            if is_marked(claim) && is_unbound(claim) {
+                hold(claim, HoldReason::InvalidLabelOrAnnotation, why, context).await?;
             }
             Ok(Action::await_change())
         }
         Judgement::Ignored(why) => {
-            tracing::debug!(claim = apply::describe(&*claim), why = why.as_str(), "ignored");
-            end_backups(&claim, &context).await?;
+            tracing::debug!(claim = apply::describe(claim), why = why.as_str(), "ignored");
+            end_backups(claim, context).await?;
             Ok(Action::await_change())
         }
         Judgement::Exempt { reason } => {
-            tracing::debug!(claim = apply::describe(&*claim), reason, "exempt");
-            end_backups(&claim, &context).await?;
+            tracing::debug!(claim = apply::describe(claim), reason, "exempt");
+            end_backups(claim, context).await?;
             Ok(Action::await_change())
         }
     }
@@ -156,8 +175,16 @@ async fn generate(material: &Material<'_>, context: &Context) -> Result<Result<(
     if live.as_ref().is_some_and(|live| !is_ours(&**live)) {
         return Ok(Ok(()));
     }
+    let copied = live.as_ref().and_then(|live| live.annotations().get(AUTHORITIES_VERSION).cloned());
+    let authorities = match ensure_authorities(material, copied.as_deref(), context).await? {
+        Ok(authorities) => authorities,
+        Err(why) => return Ok(Err(why)),
+    };
     let mut destination = material.destination();
     destination.annotations_mut().insert(CREDENTIALS_VERSION.to_owned(), version);
+    if let Some(version) = authorities {
+        destination.annotations_mut().insert(AUTHORITIES_VERSION.to_owned(), version);
+    }
     apply::apply(&context.client, live.as_deref(), &destination).await?;
     Ok(Ok(()))
 }
@@ -233,6 +260,28 @@ async fn ensure_credentials(
     }
 }
 
+/// The copy of the repository's certificate authorities; answers its version, or what is missing.
+async fn ensure_authorities(
+    material: &Material<'_>,
+    done: Option<&str>,
+    context: &Context,
+) -> Result<Result<Option<String>, String>, Error> {
+    let name = authorities::copy_name(&material.key.credentials_name());
+    let copy = authorities::copy(&material.repository.spec, material.metadata(name.clone()), context).await?;
+    let (secret, version) = match copy {
+        Ok(None) => return Ok(Ok(None)),
+        Ok(Some(copy)) => copy,
+        Err(why) => return Ok(Err(why)),
+    };
+    if done != Some(version.as_str()) || is_unbound(material.claim) {
+        let live = context.secret_now(material.key.namespace(), &name).await?;
+        if live.as_ref().is_none_or(|live| is_ours(&**live)) {
+            apply::apply(&context.client, live.as_deref(), &secret).await?;
+        }
+    }
+    Ok(Ok(Some(version)))
+}
+
 /// Says that a claim which waits for us has to wait, before anything could be looked at.
 async fn hold(
     claim: &PersistentVolumeClaim,
@@ -243,7 +292,7 @@ async fn hold(
     let uid = claim.uid().unwrap_or_default();
     let before = Recorded::read(claim.annotations().get(DECISION).map(String::as_str), &uid);
     // What is decided stays decided: credentials may be rewritten while a restore runs.
-    if destination_of(claim).is_none() || !is_unbound(claim) || observe::is_decided(before.as_ref()) {
+    if !is_marked(claim) || !is_unbound(claim) || observe::is_decided(before.as_ref()) {
         return Ok(());
     }
     let verdict = Verdict::Hold { reason, detail };
@@ -269,8 +318,9 @@ async fn carry_out(
     if let Some(recorded) = &plan.record {
         let repository = material.repository.name_any();
         // A history that was seen is expected from now on, also if this cluster has never written to it.
-        if let (Verdict::Restore { .. }, Some(id)) = (&recorded.verdict, &recorded.repository_id) {
-            let entry = Entry { repository_id: id.clone() };
+        if let (Verdict::Restore { snapshot }, Some(id)) = (&recorded.verdict, &recorded.repository_id) {
+            let ids = ids::of_snapshot(snapshot.owner).filter(|ids| *ids != ids::USUAL);
+            let entry = Entry { repository_id: id.clone(), ids };
             let namespace = &context.settings.namespace;
             context.ledger.note(&context.client, namespace, &repository, material.key, entry).await?;
         }
@@ -307,8 +357,8 @@ async fn start(
     repository: Option<api::id::RepositoryId>,
     context: &Context,
 ) -> Result<Option<Duration>, Error> {
-    let is_privileged = is_privileged(material.claim, context);
-    let job = material.restore(snapshot, repository, &context.settings.image, is_privileged);
+    let identity = identity(material, snapshot, context).await?;
+    let job = material.restore(snapshot, repository, &context.settings.image, identity);
     let class = material.claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
     let name = destination_job_name(&material.key.backup_name());
     let start = Start::new(material.key.namespace(), &name, &material.repository.name_any(), class, Direction::Restore);
@@ -332,18 +382,37 @@ async fn start(
     }
 }
 
-fn is_privileged(claim: &PersistentVolumeClaim, context: &Context) -> bool {
-    let namespace = namespace_of(claim, context);
-    let said = namespace.as_ref().and_then(|namespace| namespace.annotations().get(PRIVILEGED_MOVERS).cloned());
-    said.is_some_and(|said| said.eq_ignore_ascii_case("true"))
+/// As whom the snapshot is restored.
+async fn identity(
+    material: &Material<'_>,
+    snapshot: &api::decide::Snapshot,
+    context: &Context,
+) -> Result<Identity, Error> {
+    let namespace = material.key.namespace();
+    if sync::is_privileged(context, namespace) {
+        return Ok(Identity::Elevated(None));
+    }
+    let mover = &material.protection.policy.spec.mover;
+    if mover.uid.is_some() || !ids::may_differ(&material.repository.spec.store) {
+        return Ok(Identity::Plain(ids::of_policy(mover, None)));
+    }
+    let known = match ids::of_snapshot(snapshot.owner) {
+        Some(recorded) => Some(recorded),
+        None => {
+            let consumers = consumers::look(context, namespace, material.key.pvc()).await?;
+            let used = ids::of_consumers(&consumers, ids::USUAL);
+            // The volume is new: without a group nobody but root could write into it.
+            used.map(|used| Ids { fs_group: used.fs_group.or(Some(used.gid)), ..used })
+        }
+    };
+    Ok(Identity::Plain(ids::of_policy(mover, known)))
 }
 
-/// Gives the prime's volume to the claim, in one write. Its reclaim policy stays what its class says: a claim that is deleted
-/// before it is bound takes the volume with it.
+/// Gives the prime's volume to the claim, with what was decided about it.
 async fn hand_over(
     claim: &PersistentVolumeClaim,
     observed: &Observed,
-    volume: &PersistentVolume,
+    filled: &PersistentVolume,
     context: &Context,
 ) -> Result<(), Error> {
     let recorded = observed
@@ -354,31 +423,7 @@ async fn hand_over(
         Verdict::Restore { snapshot } => snapshot.id.to_string(),
         Verdict::Fresh { .. } | Verdict::Kept { .. } | Verdict::Hold { .. } => "nothing".to_owned(),
     };
-    let namespace = claim.namespace().unwrap_or_default();
-    let change = json!({
-        "metadata": {
-            "resourceVersion": volume.resource_version(),
-            "annotations": {
-                POPULATED_FROM: format!("{namespace}/{from}"),
-                DECISION: recorded.to_json(),
-            },
-        },
-        "spec": {
-            "claimRef": {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "namespace": namespace,
-                "name": claim.name_any(),
-                "uid": claim.uid(),
-                "resourceVersion": claim.resource_version(),
-            },
-        },
-    });
-    let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-    let name = volume.name_any();
-    let what = format!("give PersistentVolume {name} to claim {namespace}/{}", claim.name_any());
-    apply::merge(&volumes, &name, &change, &what).await?;
-    Ok(())
+    volume::hand_over(claim, filled, &from, &[(DECISION, recorded.to_json())], context).await
 }
 
 /// Removes what was needed. The prime goes last: as long as it is there, somebody knows that something is left to do.

@@ -1,50 +1,152 @@
 //! A ReplicationDestination.
 //!
 //! One that was generated is the restore's face: the claim itself is filled elsewhere, and what became of it is told here.
+//! One that somebody wrote restores when its trigger says so, into a claim of its own or one that it names, and keeps an
+//! image of what came of it.
+
+mod objects;
+mod observe;
+mod plan;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use api::naming::destination_job_name;
 use api::recorded::{Recorded, Verdict};
-use api::v1alpha1::conditions::{ConditionStatus, Finding, set};
-use api::volsync::method::Method;
-use api::volsync::status::{MoverStatus, SUCCESSFUL, SYNCHRONIZING, SynchronizingReason};
+use api::v1alpha1::repository::Limits;
+use api::volsync::status::{MoverStatus, SUCCESSFUL, SynchronizingReason};
 use api::volsync::{ReplicationDestination, ReplicationDestinationStatus};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
+use self::observe::{Observed, observe};
+use self::plan::{Leftovers, Plan, Step, plan};
 use crate::apply;
 use crate::context::Context;
 use crate::error::Error;
-use crate::names::{MANAGED_BY, MANAGER};
+use crate::job::Direction;
+use crate::names::{CLASS, CLEANUP, CREATED_BY, MANAGED_BY, MANAGER};
+use crate::slots::Start;
+use crate::snapshots::VolumeSnapshot;
+use crate::sync::{self, News, PAUSE_FOR_SLOT};
 
 /// Brings a destination to where it should be. Generated ones are looked after with their claim.
 ///
 /// # Errors
-/// The API server refuses, or does not answer.
+/// The API server refuses, or does not answer. What is wrong with the destination itself stands in its condition.
 pub async fn reconcile(destination: Arc<ReplicationDestination>, context: Arc<Context>) -> Result<Action, Error> {
-    let is_generated = destination.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER);
     let is_other = destination.spec.external.is_some();
-    if is_generated || is_other || destination.meta().deletion_timestamp.is_some() {
+    if is_generated(&destination) || is_other || destination.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let why = match destination.spec.method() {
-        Method::Kopia(_) => "restores by hand-written destinations are not served by this version".to_owned(),
-        Method::Restic(_) => "the restic mover is not served by this version".to_owned(),
-        Method::Foreign(name) => format!("the mover {name} is not served here"),
-        Method::External(_) | Method::Missing => {
-            "a replication method must be specified - enabled movers: [kopia]".to_owned()
+    let observed = observe(&context, &destination).await?;
+    if let Some(job) = &observed.job {
+        context.slots.seen(job);
+    }
+    let plan = plan(&destination, &observed, context.now());
+    let pause = carry_out(&destination, &observed, &plan, &context).await?;
+    report(&destination, &plan, &context).await?;
+    if plan.has_failed {
+        context.failed(&*destination);
+    } else if plan.done.is_some() {
+        context.succeeded(&*destination);
+    }
+    Ok(pause.or(plan.again).map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Whether it was made for a claim by us.
+pub fn is_generated(destination: &ReplicationDestination) -> bool {
+    destination.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
+}
+
+async fn carry_out(
+    destination: &ReplicationDestination,
+    observed: &Observed,
+    plan: &Plan,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
+    let namespace = destination.namespace().unwrap_or_default();
+    match &plan.step {
+        Step::Stay => {}
+        Step::Claim(claim) => drop(apply::create(&context.client, &**claim).await?),
+        Step::Grow(claim) => grow(claim, context).await?,
+        Step::Snapshot(snapshot) => drop(apply::create(&context.client, &**snapshot).await?),
+        Step::Start(job) => {
+            let name = destination_job_name(&destination.name_any());
+            let class = job.labels().get(CLASS).cloned().unwrap_or_default();
+            let start = Start::new(&namespace, &name, &observed.repository, &class, Direction::Restore);
+            if !context.slots.take(&start, &Limits::default(), &context.caches, context.now()) {
+                return Ok(Some(PAUSE_FOR_SLOT));
+            }
+            let created = apply::create(&context.client, &**job).await;
+            if !matches!(created, Ok(true)) {
+                context.slots.give_back(&start.job);
+            }
+            if !created? {
+                return Ok(Some(PAUSE_FOR_SLOT));
+            }
         }
-        Method::Several(sections) => {
-            let names = sections.names().collect::<Vec<_>>().join(", ");
-            format!("only one replication method can be supplied, here are {names}")
-        }
-    };
-    let status = destination.status.clone().unwrap_or_default();
-    write(&destination, status, (SynchronizingReason::Error, why), &context).await?;
-    Ok(Action::await_change())
+        Step::ClearUp(left) => clear_up(destination, left, context).await?,
+    }
+    Ok(None)
+}
+
+/// A claim gets the room that the destination asks for by now.
+async fn grow(wanted: &PersistentVolumeClaim, context: &Context) -> Result<(), Error> {
+    let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+    let requests = wanted.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.clone());
+    let change = json!({"spec": {"resources": {"requests": requests}}});
+    let what = format!("give claim {namespace}/{name} the room that its destination asks for");
+    apply::merge(&claims, &name, &change, &what).await.map(drop)
+}
+
+async fn clear_up(destination: &ReplicationDestination, left: &Leftovers, context: &Context) -> Result<(), Error> {
+    if let Some(job) = &left.job {
+        apply::delete(&context.client, &**job).await?;
+    }
+    if let Some(claim) = &left.claim {
+        apply::delete(&context.client, &**claim).await?;
+    }
+    for image in &left.images {
+        apply::delete(&context.client, &**image).await?;
+    }
+    for image in &left.released {
+        release(destination, image, context).await?;
+    }
+    Ok(())
+}
+
+/// Makes a VolumeSnapshot its own master: the destination neither owns nor deletes it any more.
+async fn release(destination: &ReplicationDestination, image: &VolumeSnapshot, context: &Context) -> Result<(), Error> {
+    let (namespace, name) = (image.namespace().unwrap_or_default(), image.name_any());
+    let owners: Vec<_> =
+        image.owner_references().iter().filter(|owner| Some(&owner.uid) != destination.uid().as_ref()).collect();
+    let change = json!({"metadata": {
+        "resourceVersion": image.resource_version(),
+        "ownerReferences": owners,
+        "labels": {CREATED_BY: null, CLEANUP: null},
+    }});
+    let images: Api<VolumeSnapshot> = Api::namespaced(context.client.clone(), &namespace);
+    apply::merge(&images, &name, &change, &format!("release VolumeSnapshot {namespace}/{name}")).await.map(drop)
+}
+
+/// Writes the status where it changed, tells what is new, and counts.
+async fn report(destination: &ReplicationDestination, plan: &Plan, context: &Context) -> Result<(), Error> {
+    if let Some((duration, is_late)) = plan.done {
+        context.metrics.synchronized(destination, "kopia", duration, is_late);
+    }
+    write(destination, plan.status.clone(), plan.condition.clone(), context).await?;
+    if let Some(News { reason, is_warning, text }) = &plan.news {
+        let about = destination.object_ref(&());
+        context.tell(&about, *is_warning, reason, "Synchronize", text).await;
+    }
+    context.metrics.looked_at(destination, "kopia", plan.is_out_of_sync);
+    Ok(())
 }
 
 /// What a generated destination says about its claim.
@@ -92,20 +194,11 @@ fn done(status: &mut ReplicationDestinationStatus, recorded: Option<&Recorded>, 
 async fn write(
     destination: &ReplicationDestination,
     mut after: ReplicationDestinationStatus,
-    (reason, message): (SynchronizingReason, String),
+    condition: (SynchronizingReason, String),
     context: &Context,
 ) -> Result<(), Error> {
     let before = destination.status.clone().unwrap_or_default();
-    let mut conditions = after.sync.conditions.take().unwrap_or_default();
-    let finding = Finding {
-        type_: SYNCHRONIZING,
-        status: if reason.is_synchronizing() { ConditionStatus::True } else { ConditionStatus::False },
-        reason: reason.as_str(),
-        message: &message,
-        observed_generation: None,
-    };
-    set(&mut conditions, &finding, context.now());
-    after.sync.conditions = Some(conditions);
+    sync::say(&mut after.sync, &condition, context.now());
     if before == after {
         return Ok(());
     }

@@ -92,6 +92,7 @@ async fn metrics(State(face): State<Arc<Face>>) -> Response {
         let namespaced = |namespace: &str| Some(namespace.to_owned());
         context.metrics.keep(
             |namespace, name| context.caches.sources.get(&key(name, namespaced(namespace))).is_some(),
+            |namespace, name| context.caches.destinations.get(&key(name, namespaced(namespace))).is_some(),
             |namespace, name| context.caches.claims.get(&key(name, namespaced(namespace))).is_some(),
         );
         context.metrics.text() + &gauges::text(&context.caches)

@@ -17,7 +17,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
 
+use crate::authorities::{self, Authorities};
 use crate::caches::Caches;
+use crate::ids::Ids;
 use crate::names::{CLASS, CLEANUP, CREATED_BY, CREATOR, DIRECTION, OWNER, REPOSITORY};
 
 /// Where the mover finds the Secret's keys as files: a file that changes is read anew, a variable never.
@@ -61,15 +63,8 @@ impl Direction {
 /// As whom a mover runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Identity {
-    /// As that user and group; the volume is given to the third.
-    Plain {
-        /// User.
-        uid: i64,
-        /// Group.
-        gid: i64,
-        /// Group of the volume.
-        fs_group: i64,
-    },
+    /// As that user and group.
+    Plain(Ids),
     /// As somebody said in so many words.
     Given(Box<PodSecurityContext>),
     /// As root with what it takes to read and write files of everybody.
@@ -116,6 +111,8 @@ pub struct Run<'a> {
     pub is_live: bool,
     /// Where the repository is, if it is no bucket.
     pub directory: Option<Directory>,
+    /// Certificate authorities beside the system's.
+    pub authorities: Option<Authorities>,
     /// As whom.
     pub identity: Identity,
     /// Size of the cache, which comes and goes with the pod.
@@ -203,7 +200,9 @@ fn variables(run: &Run<'_>) -> Vec<EnvVar> {
         ("KOPIA_CACHE_DIRECTORY", "/cache".to_owned()),
         ("HOME", "/tmp".to_owned()),
     ];
-    let all = fixed.into_iter().chain(run.variables.iter().cloned());
+    let (variable, path) = authorities::VARIABLE;
+    let authorities = run.authorities.iter().map(|_| (variable, path.to_owned()));
+    let all = fixed.into_iter().chain(authorities).chain(run.variables.iter().cloned());
     all.map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None }).collect()
 }
 
@@ -218,6 +217,9 @@ fn mounts(run: &Run<'_>) -> Vec<(Volume, VolumeMount)> {
     ];
     if let Some(directory) = &run.directory {
         mounts.push(mount("repository", REPOSITORY_PATH, false, directory_volume(directory)));
+    }
+    if let Some(authorities) = &run.authorities {
+        mounts.push(mount("custom-ca", authorities::PATH, true, authorities.volume()));
     }
     mounts.extend(run.volumes.iter().map(|volume| {
         let name = format!("u-{}", volume.mount_path.replace('/', "-"));
@@ -289,13 +291,13 @@ pub fn resources(cpu: &str, memory: &str, memory_limit: &str) -> ResourceRequire
 fn pod_security(identity: &Identity) -> PodSecurityContext {
     let seccomp = Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None });
     match identity {
-        Identity::Plain { uid, gid, fs_group } => PodSecurityContext {
+        Identity::Plain(Ids { uid, gid, fs_group }) => PodSecurityContext {
             run_as_non_root: Some(*uid != 0),
             run_as_user: Some(*uid),
             run_as_group: Some(*gid),
-            fs_group: Some(*fs_group),
+            fs_group: *fs_group,
             // A volume whose root belongs to the group already is not gone through again.
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            fs_group_change_policy: fs_group.map(|_| "OnRootMismatch".to_owned()),
             seccomp_profile: seccomp,
             ..PodSecurityContext::default()
         },
@@ -392,3 +394,6 @@ pub fn obstacle(job: &Job, caches: &Caches) -> Option<String> {
         unscheduled.message.clone()
     })
 }
+
+#[cfg(test)]
+mod tests;

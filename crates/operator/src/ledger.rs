@@ -15,6 +15,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::ids::Ids;
 use crate::names::{FIELD_MANAGER, MANAGED_BY, MANAGER};
 
 /// The ConfigMap.
@@ -29,6 +30,9 @@ const BYTES_MAX: usize = 900 * 1024;
 pub struct Entry {
     /// The repository that has it.
     pub repository_id: RepositoryId,
+    /// As whom its next backup runs, if that is not the usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Ids>,
 }
 
 /// Claims of one repository, by `namespace/name`.

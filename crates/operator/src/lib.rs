@@ -25,9 +25,11 @@ use tokio::task::JoinSet;
 
 mod apply;
 mod audit;
+mod authorities;
 mod caches;
 mod catalogs;
 mod claim;
+mod consumers;
 mod context;
 mod credentials;
 mod destination;
@@ -35,6 +37,7 @@ mod duration;
 mod error;
 mod gauges;
 mod http;
+mod ids;
 mod job;
 mod leader;
 mod ledger;
@@ -46,6 +49,7 @@ mod server;
 mod slots;
 mod snapshots;
 mod source;
+mod sync;
 mod webhook;
 
 pub use context::{Clock, Settings};

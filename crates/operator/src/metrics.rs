@@ -12,7 +12,7 @@ use api::recorded::Verdict;
 use api::volsync::status::SUCCESSFUL;
 use api::volsync::{ReplicationSource, ReplicationSourceStatus};
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use crate::claim::gate::Gate;
 
@@ -22,6 +22,10 @@ const DURATIONS_MAX: usize = 32;
 /// The quantiles that VolSync's summary has.
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
+/// The roles of objects, as VolSync's labels have them.
+const SOURCE: &str = "source";
+const DESTINATION: &str = "destination";
+
 /// All numbers.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -30,8 +34,8 @@ pub struct Metrics {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By namespace and name.
-    sources: BTreeMap<(String, String), Source>,
+    /// Sources and destinations, by role, namespace and name.
+    syncs: BTreeMap<(&'static str, String, String), Sync>,
     /// Decisions by repository, word and reason.
     decisions: BTreeMap<(String, &'static str, &'static str), u64>,
     gates: BTreeMap<(String, String), &'static str>,
@@ -39,7 +43,7 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Source {
+struct Sync {
     method: String,
     is_out_of_sync: bool,
     is_quarantined: bool,
@@ -57,9 +61,9 @@ struct Source {
 }
 
 impl Metrics {
-    /// A source was looked at.
-    pub fn source(&self, source: &ReplicationSource, method: &str, is_out_of_sync: bool) {
-        self.of(source, |found| {
+    /// A source or a destination was looked at.
+    pub fn looked_at<K: Resource<DynamicType = ()>>(&self, object: &K, method: &str, is_out_of_sync: bool) {
+        self.of(object, |found| {
             method.clone_into(&mut found.method);
             found.is_out_of_sync = is_out_of_sync;
         });
@@ -86,8 +90,14 @@ impl Metrics {
     }
 
     /// A run has ended.
-    pub fn synchronized(&self, source: &ReplicationSource, method: &str, duration: Duration, is_late: bool) {
-        self.of(source, |found| {
+    pub fn synchronized<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        method: &str,
+        duration: Duration,
+        is_late: bool,
+    ) {
+        self.of(object, |found| {
             method.clone_into(&mut found.method);
             found.missed += u64::from(is_late);
             found.count += 1;
@@ -107,9 +117,10 @@ impl Metrics {
         });
     }
 
-    fn of(&self, source: &ReplicationSource, change: impl FnOnce(&mut Source)) {
+    fn of<K: Resource<DynamicType = ()>>(&self, object: &K, change: impl FnOnce(&mut Sync)) {
+        let role = if K::kind(&()) == "ReplicationSource" { SOURCE } else { DESTINATION };
         let mut state = self.lock();
-        change(state.sources.entry((source.namespace().unwrap_or_default(), source.name_any())).or_default());
+        change(state.syncs.entry((role, object.namespace().unwrap_or_default(), object.name_any())).or_default());
     }
 
     /// A claim was decided about.
@@ -138,9 +149,17 @@ impl Metrics {
     }
 
     /// Drops the series of everything that is not there any more.
-    pub fn keep(&self, has_source: impl Fn(&str, &str) -> bool, has_claim: impl Fn(&str, &str) -> bool) {
+    pub fn keep(
+        &self,
+        has_source: impl Fn(&str, &str) -> bool,
+        has_destination: impl Fn(&str, &str) -> bool,
+        has_claim: impl Fn(&str, &str) -> bool,
+    ) {
         let mut state = self.lock();
-        state.sources.retain(|(namespace, name), _| has_source(namespace, name));
+        state.syncs.retain(|(role, namespace, name), _| match *role {
+            SOURCE => has_source(namespace, name),
+            _ => has_destination(namespace, name),
+        });
         state.gates.retain(|(namespace, name), _| has_claim(namespace, name));
     }
 
@@ -148,7 +167,7 @@ impl Metrics {
     pub fn text(&self) -> String {
         let state = self.lock();
         let mut out = String::new();
-        sources(&state, &mut out);
+        syncs(&state, &mut out);
         family(&mut out, "perennial_decisions_total", "counter", "Decisions about claims.");
         for ((repository, decision, reason), count) in &state.decisions {
             let labels = [("repository", repository.as_str()), ("decision", *decision), ("reason", *reason)];
@@ -184,33 +203,39 @@ fn place(claim: &ClaimKey) -> (String, String) {
     (claim.namespace().to_owned(), claim.pvc().to_owned())
 }
 
-fn sources(state: &State, out: &mut String) {
-    let labelled = |(namespace, name): &(String, String), method: &str| {
+fn syncs(state: &State, out: &mut String) {
+    let labelled = |(role, namespace, name): &(&'static str, String, String), method: &str| {
         [
             ("obj_name", name.clone()),
             ("obj_namespace", namespace.clone()),
-            ("role", "source".to_owned()),
+            ("role", (*role).to_owned()),
             ("method", method.to_owned()),
         ]
     };
-    let some = |out: &mut String, name: &str, value: &dyn Fn(&Source) -> Option<f64>| {
-        for (place, source) in &state.sources {
+    let some = |out: &mut String, name: &str, value: &dyn Fn(&Sync) -> Option<f64>| {
+        for (place, source) in &state.syncs {
             let Some(value) = value(source) else { continue };
             let labels = labelled(place, &source.method);
             line(out, name, &labels.each_ref().map(|(key, value)| (*key, value.as_str())), value);
         }
     };
-    let each = |out: &mut String, name: &str, value: &dyn Fn(&Source) -> f64| {
+    let each = |out: &mut String, name: &str, value: &dyn Fn(&Sync) -> f64| {
         some(out, name, &|source| Some(value(source)));
+    };
+    let of_sources = |out: &mut String, name: &str, value: &dyn Fn(&Sync) -> f64| {
+        for (place, source) in state.syncs.iter().filter(|((role, ..), _)| *role == SOURCE) {
+            let labels = labelled(place, &source.method);
+            line(out, name, &labels.each_ref().map(|(key, value)| (*key, value.as_str())), value(source));
+        }
     };
     family(out, "volsync_volume_out_of_sync", "gauge", "Whether the last backup is older than it should be.");
     each(out, "volsync_volume_out_of_sync", &|source| f64::from(u8::from(source.is_out_of_sync)));
     family(out, "volsync_missed_intervals_total", "counter", "Backups that ended after the next one was due.");
     each(out, "volsync_missed_intervals_total", &|source| source.missed as f64);
     family(out, "perennial_snapshot_quarantined", "gauge", "Whether the last snapshot is held back.");
-    each(out, "perennial_snapshot_quarantined", &|source| f64::from(u8::from(source.is_quarantined)));
+    of_sources(out, "perennial_snapshot_quarantined", &|source| f64::from(u8::from(source.is_quarantined)));
     family(out, "perennial_maintenance_failed", "gauge", "Whether upkeep that ran with the last backup has failed.");
-    each(out, "perennial_maintenance_failed", &|source| f64::from(u8::from(source.is_maintenance_failed)));
+    of_sources(out, "perennial_maintenance_failed", &|source| f64::from(u8::from(source.is_maintenance_failed)));
     family(out, "perennial_last_good_backup_timestamp_seconds", "gauge", "When the last good backup ended.");
     let seconds = |time: Option<Timestamp>| time.map(|time| time.as_second() as f64);
     some(out, "perennial_last_good_backup_timestamp_seconds", &|source| seconds(source.last_good));
@@ -219,7 +244,7 @@ fn sources(state: &State, out: &mut String) {
     family(out, "perennial_backup_interval_seconds", "gauge", "Between two backups of the schedule.");
     some(out, "perennial_backup_interval_seconds", &|source| source.interval.map(|interval| interval.as_secs_f64()));
     family(out, "volsync_sync_duration_seconds", "summary", "How long backups took.");
-    for (place, source) in &state.sources {
+    for (place, source) in &state.syncs {
         let labels = labelled(place, &source.method);
         let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
         let mut sorted: Vec<Duration> = source.durations.iter().copied().collect();
@@ -266,7 +291,7 @@ mod tests {
         let metrics = Metrics::default();
         let mut source = ReplicationSource::new("data-backup", Default::default());
         source.metadata.namespace = Some("media".to_owned());
-        metrics.source(&source, "kopia", true);
+        metrics.looked_at(&source, "kopia", true);
         for seconds in [1, 2, 30] {
             metrics.synchronized(&source, "kopia", Duration::from_secs(seconds), seconds > 20);
         }
@@ -277,8 +302,15 @@ mod tests {
         assert!(text.contains(&format!("volsync_sync_duration_seconds_sum{labels} 33\n")), "{text}");
         assert!(text.contains(r#"method="kopia",quantile="0.5"} 2"#), "{text}");
         assert!(text.contains(r#"method="kopia",quantile="0.99"} 30"#), "{text}");
-        metrics.keep(|_, _| false, |_, _| true);
-        assert!(!metrics.text().contains("data-backup"));
+        metrics.looked_at(
+            &api::volsync::ReplicationDestination::new("data-backup", Default::default()),
+            "kopia",
+            false,
+        );
+        let labels = r#"{obj_name="data-backup",obj_namespace="",role="destination",method="kopia"}"#;
+        assert!(metrics.text().contains(&format!("volsync_volume_out_of_sync{labels} 0\n")), "{}", metrics.text());
+        metrics.keep(|_, _| false, |_, _| true, |_, _| true);
+        assert!(!metrics.text().contains(r#"role="source""#), "{}", metrics.text());
     }
 
     /// The status after a run, as far as ages rest on it.
@@ -296,7 +328,7 @@ mod tests {
         source.metadata.namespace = Some("media".to_owned());
         source.metadata.creation_timestamp = Some(serde_json::from_str(r#""1970-01-01T00:00:01Z""#).unwrap());
         let check = |status: ReplicationSourceStatus, expected: &str| {
-            metrics.source(&source, "kopia", false);
+            metrics.looked_at(&source, "kopia", false);
             metrics.age(&source, &status, Some(Duration::from_secs(3600)));
             let text = metrics.text();
             let found = text.lines().find(|line| line.starts_with("perennial_last_good_backup_timestamp_seconds{"));

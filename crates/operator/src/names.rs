@@ -19,6 +19,9 @@ pub const OWNER: &str = "volsync.backube/owner";
 /// The UID of the object whose run a temporary object belongs to.
 pub const CLEANUP: &str = "volsync.backube/cleanup";
 
+/// Somebody's word that a VolumeSnapshot is to stay, whatever becomes of the destination that made it.
+pub const DO_NOT_DELETE: &str = "volsync.backube/do-not-delete";
+
 /// The claim that a prime is filled for.
 pub const POPULATOR_FOR: &str = "volsync.backube/populator-pvc-for";
 

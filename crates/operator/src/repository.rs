@@ -24,6 +24,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 
 use crate::apply;
+use crate::authorities;
 use crate::catalogs::PORT;
 use crate::claim::rebuild;
 use crate::context::Context;
@@ -122,6 +123,11 @@ async fn bring_up(repository: &BackupRepository, context: &Context) -> Result<Fo
     ensure_token(repository, context).await?;
     let name = catalog_name(&repository.name_any());
     let namespace = &context.settings.namespace;
+    let authorities = match catalogs_authorities(repository, context).await? {
+        Ok(version) => version,
+        Err(why) => return Ok(Found { ready: Err((Reason::WaitingForRepoSecret, why)) }),
+    };
+    let credentials = [Some(credentials), authorities].into_iter().flatten().collect::<Vec<_>>().join(".");
     let deployment = objects::deployment(repository, &context.settings, &credentials);
     let live = context.caches.catalogs.get(&crate::caches::key(&name, Some(namespace.clone())));
     apply::apply(&context.client, live.as_deref(), &deployment).await?;
@@ -179,6 +185,24 @@ async fn catalogs_credentials(
             }
         }
     }
+}
+
+/// The catalog's copy of the certificate authorities; answers its version, or what is missing.
+async fn catalogs_authorities(
+    repository: &BackupRepository,
+    context: &Context,
+) -> Result<Result<Option<String>, String>, Error> {
+    let namespace = &context.settings.namespace;
+    let name = authorities::copy_name(&catalog_name(&repository.name_any()));
+    let metadata = objects::metadata(repository, namespace, &name);
+    let (secret, version) = match authorities::copy(&repository.spec, metadata, context).await? {
+        Ok(None) => return Ok(Ok(None)),
+        Ok(Some(copy)) => copy,
+        Err(why) => return Ok(Err(why)),
+    };
+    let live = context.secret(namespace, &name).await?;
+    apply::apply(&context.client, live.as_deref(), &secret).await?;
+    Ok(Ok(Some(version)))
 }
 
 async fn ensure_token(repository: &BackupRepository, context: &Context) -> Result<(), Error> {

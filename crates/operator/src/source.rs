@@ -13,25 +13,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::naming::source_job_name;
-use api::v1alpha1::conditions::{ConditionStatus, Finding, set};
 use api::volsync::ReplicationSource;
-use api::volsync::status::{SYNCHRONIZING, SynchronizingReason};
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 use self::observe::{Observed, observe};
-use self::plan::{News, Plan, Step, plan};
+use self::plan::{Plan, Step, plan};
 use crate::apply;
 use crate::context::Context;
 use crate::error::Error;
 use crate::job::Direction;
 use crate::ledger::Entry;
 use crate::slots::Start;
-
-/// How soon a backup that found no slot asks again.
-const PAUSE_FOR_SLOT: Duration = Duration::from_secs(5);
+use crate::sync::{self, News, PAUSE_FOR_SLOT};
 
 /// Brings a source to where it should be.
 ///
@@ -102,17 +98,7 @@ async fn carry_out(
 async fn report(source: &ReplicationSource, observed: &Observed, plan: &Plan, context: &Context) -> Result<(), Error> {
     let before = source.status.clone().unwrap_or_default();
     let mut after = plan.status.clone();
-    let mut conditions = after.sync.conditions.take().unwrap_or_default();
-    let (reason, message) = &plan.condition;
-    let finding = Finding {
-        type_: SYNCHRONIZING,
-        status: if reason.is_synchronizing() { ConditionStatus::True } else { ConditionStatus::False },
-        reason: reason.as_str(),
-        message,
-        observed_generation: None,
-    };
-    set(&mut conditions, &finding, context.now());
-    after.sync.conditions = Some(conditions);
+    sync::say(&mut after.sync, &plan.condition, context.now());
     if let Some(done) = &plan.done {
         count(source, observed, done, context).await?;
     }
@@ -128,7 +114,7 @@ async fn report(source: &ReplicationSource, observed: &Observed, plan: &Plan, co
         let about = source.object_ref(&());
         context.tell(&about, *is_warning, reason, "Synchronize", text).await;
     }
-    context.metrics.source(source, &observed.run.method, plan.is_out_of_sync);
+    context.metrics.looked_at(source, &observed.run.method, plan.is_out_of_sync);
     context.metrics.age(source, &after, plan.interval);
     Ok(())
 }
@@ -142,18 +128,13 @@ async fn count(
 ) -> Result<(), Error> {
     context.metrics.synchronized(source, &observed.run.method, done.duration, done.is_late);
     context.metrics.troubled(source, done.is_quarantined, done.is_maintenance_failed);
-    let Some(own) = &observed.run.own else { return Ok(()) };
-    match &done.repository {
-        Some(id) if done.is_good => {
-            let entry = Entry { repository_id: id.clone() };
-            let namespace = &context.settings.namespace;
-            context.ledger.note(&context.client, namespace, &own.repository.name_any(), &own.key, entry).await
-        }
-        Some(_) | None => Ok(()),
+    let (Some(own), Some(id)) = (&observed.run.own, &done.repository) else { return Ok(()) };
+    let repository = own.repository.name_any();
+    // What could not all be read begins no history, but it teaches as whom to try next.
+    let teaches = !done.is_quarantined && context.ledger.of(&repository, &own.key).is_some();
+    if !done.is_good && !teaches {
+        return Ok(());
     }
-}
-
-/// The condition's message for a reason that has its own.
-fn usual(reason: SynchronizingReason) -> (SynchronizingReason, String) {
-    (reason, reason.message().unwrap_or_default().to_owned())
+    let entry = Entry { repository_id: id.clone(), ids: done.ids };
+    context.ledger.note(&context.client, &context.settings.namespace, &repository, &own.key, entry).await
 }

@@ -1,8 +1,13 @@
 //! The product's main job: one label on a claim, on a real cluster.
 
 mod audit;
+mod authorities;
 mod claims;
+mod destinations;
+mod directories;
+mod external_secrets;
 mod guard;
+mod ids;
 mod limits;
 mod movers;
 mod namespaces;

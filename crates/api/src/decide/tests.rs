@@ -18,7 +18,7 @@ fn at(hour: i64) -> Timestamp {
 }
 
 fn snapshot(id: &str, hour: i64) -> Snapshot {
-    Snapshot { id: SnapshotId::new(id), time: at(hour), files: 10, bytes: 100 }
+    Snapshot { id: SnapshotId::new(id), time: at(hour), files: 10, bytes: 100, owner: None }
 }
 
 fn entry(repository: &str) -> LedgerEntry {

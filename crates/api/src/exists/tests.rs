@@ -3,7 +3,7 @@ use crate::decide::{Claim, Ledger, Snapshot, decide};
 use crate::id::{RepositoryId, SnapshotId};
 
 fn snapshot(id: &str) -> Snapshot {
-    Snapshot { id: SnapshotId::new(id), time: "2026-05-01T02:00:00Z".parse().unwrap(), files: 1, bytes: 1 }
+    Snapshot { id: SnapshotId::new(id), time: "2026-05-01T02:00:00Z".parse().unwrap(), files: 1, bytes: 1, owner: None }
 }
 
 fn open(good: Vec<Snapshot>, quarantined: Vec<Snapshot>) -> Location {

@@ -159,18 +159,22 @@ impl AccessMode {
 }
 
 /// How the movers' pods are made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Mover {
-    /// User that reads and writes the files.
+    /// User that reads and writes the files. When absent: whose most files of the snapshot are, or whoever has read all of
+    /// the volume before; else as whom the pods run that use the claim; else 568.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
-    pub uid: i64,
-    /// Its group.
+    pub uid: Option<i64>,
+    /// Its group; found like the user when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
-    pub gid: i64,
-    /// The group that the volume is given to.
+    pub gid: Option<i64>,
+    /// The group that the volume is given to; found like the user when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
-    pub fs_group: i64,
+    pub fs_group: Option<i64>,
     /// Resources of the container, over the installation's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -184,20 +188,6 @@ pub struct Mover {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account: Option<String>,
-}
-
-impl Default for Mover {
-    fn default() -> Self {
-        Self {
-            uid: 568,
-            gid: 568,
-            fs_group: 568,
-            resources: None,
-            affinity: None,
-            pod_labels: BTreeMap::new(),
-            service_account: None,
-        }
-    }
 }
 
 /// The movers' caches. A class makes them claims that outlive the pod; without one they come and go with it.
@@ -300,7 +290,7 @@ mod tests {
             assert!(!spec.claims.includes(namespace, &BTreeMap::new()), "{namespace}");
         }
         assert!(spec.claims.includes("media", &BTreeMap::new()));
-        assert_eq!((spec.mover.uid, spec.mover.gid, spec.mover.fs_group), (568, 568, 568));
+        assert_eq!((spec.mover.uid, spec.mover.gid, spec.mover.fs_group), (None, None, None));
         assert_eq!((spec.cache.capacity.0.as_str(), spec.copy_method), ("2Gi", CopyMethod::Snapshot));
         assert_eq!((spec.compression.as_str(), spec.parallelism), ("zstd-fastest", 2));
         assert_eq!(spec.claims.exempt.reason_annotations[0], EXEMPT_REASON);

@@ -149,6 +149,7 @@ impl World {
             parallelism: Some(1),
             expected_repository_id: None,
             selection: Selection::Latest,
+            may_be_nothing: false,
             delete_extra: false,
         }
     }

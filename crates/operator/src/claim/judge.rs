@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
 use super::word::{self, Said};
-use crate::names::{POPULATOR_FOR, RESTORE_AS_OF};
+use crate::names::{CLEANUP, CREATED_BY, CREATOR, POPULATOR_FOR, RESTORE_AS_OF};
 
 /// Bytes of the longest name of a claim that is backed up: `volsync-<pvc>-backup-src` is a name, too, and those have 253.
 const NAME_BYTES_MAX: usize = 253 - "volsync-".len() - "-backup-src".len();
@@ -84,7 +84,8 @@ pub fn judge(
     if EXCLUDED_NAMESPACES.contains(&namespace.as_str()) {
         return Judgement::Ignored(Ignored::ExcludedNamespace);
     }
-    if claim.labels().contains_key(POPULATOR_FOR) || claim.labels().contains_key(crate::names::CLEANUP) {
+    let is_movers = claim.labels().get(CREATED_BY).map(String::as_str) == Some(CREATOR);
+    if is_movers || claim.labels().contains_key(POPULATOR_FOR) || claim.labels().contains_key(CLEANUP) {
         return Judgement::Ignored(Ignored::Helper);
     }
     let mut is_excluded = false;
@@ -266,5 +267,6 @@ mod tests {
         let all = [policy("all", json!({"claims": {"unlabelled": {"selector": {}, "value": "daily"}}}))];
         check(&claim("media", json!({"volsync.backube/populator-pvc-for": "data"}), json!({})), &all, "helper");
         check(&claim("media", json!({"volsync.backube/cleanup": "uid"}), json!({})), &all, "helper");
+        check(&claim("media", json!({"app.kubernetes.io/created-by": "volsync"}), json!({})), &all, "helper");
     }
 }

@@ -9,23 +9,22 @@ use api::naming::{ClaimKey, destination_job_name, prime_name};
 use api::v1alpha1::policy::Mover;
 use api::v1alpha1::{BackupPolicySpec, BackupRepository};
 use api::volsync::kopia::{DestinationKopia, KopiaCache, KopiaRetain, SourceIdentity, SourceKopia};
-use api::volsync::options::{CacheOptions, CopyMethod, DestinationVolumeOptions, MoverConfig, VolumeOptions};
+use api::volsync::options::{CacheOptions, CopyMethod, CustomCa, DestinationVolumeOptions, MoverConfig, VolumeOptions};
 use api::volsync::trigger::Trigger;
 use api::volsync::{ReplicationDestination, ReplicationDestinationSpec, ReplicationSource, ReplicationSourceSpec};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, VolumeResourceRequirements,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Resource, ResourceExt};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 
 use super::judge::Protection;
 use super::plan::Purpose;
+use super::volume;
+use crate::authorities;
 use crate::credentials;
+use crate::ids;
 use crate::job::{self, Direction, Identity, Run};
-use crate::names::{
-    CREATED_BY, CREATOR, DECISION, FOR_CLAIM, LEAVE_ALONE, MANAGED_BY, MANAGER, POPULATOR_FOR, SELECTED_NODE,
-};
+use crate::names::{DECISION, FOR_CLAIM, LEAVE_ALONE, MANAGED_BY, MANAGER};
 use crate::repository;
 
 /// The trigger of every generated destination.
@@ -57,20 +56,8 @@ impl Material<'_> {
             namespace: Some(self.key.namespace().to_owned()),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
             annotations: Some(LEAVE_ALONE.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
-            owner_references: Some(vec![self.owner(false)]),
+            owner_references: Some(vec![volume::owner(self.claim, false)]),
             ..ObjectMeta::default()
-        }
-    }
-
-    /// The claim as an owner. It is never held up by what it owns.
-    pub fn owner(&self, is_controller: bool) -> OwnerReference {
-        OwnerReference {
-            api_version: PersistentVolumeClaim::api_version(&()).into_owned(),
-            kind: PersistentVolumeClaim::kind(&()).into_owned(),
-            name: self.claim.name_any(),
-            uid: self.claim.uid().unwrap_or_default(),
-            controller: is_controller.then_some(true),
-            block_owner_deletion: None,
         }
     }
 
@@ -87,6 +74,7 @@ impl Material<'_> {
                 ..VolumeOptions::default()
             },
             repository: Some(self.key.credentials_name()),
+            custom_ca: self.custom_ca(),
             retain: Some(retain(self.protection)),
             compression: Some(policy.compression.clone()),
             parallelism: i32::try_from(policy.parallelism).ok(),
@@ -128,6 +116,7 @@ impl Material<'_> {
                 ..DestinationVolumeOptions::default()
             },
             repository: Some(self.key.credentials_name()),
+            custom_ca: self.custom_ca(),
             cache: cache(policy),
             source_identity: source,
             username: names.as_ref().map(|(username, _)| username.clone()),
@@ -145,42 +134,24 @@ impl Material<'_> {
         ReplicationDestination { metadata: self.metadata(self.key.backup_name()), spec, status: None }
     }
 
+    /// The copy of the repository's certificate authorities, as sections name it.
+    fn custom_ca(&self) -> Option<CustomCa> {
+        authorities::wanted(&self.repository.spec).map(|_| CustomCa {
+            secret_name: Some(authorities::copy_name(&self.key.credentials_name())),
+            config_map_name: None,
+            key: Some(authorities::KEY.to_owned()),
+        })
+    }
+
     /// The claim whose volume is filled: of the same size, class and modes, and on the node where it will be used.
     pub fn prime(&self, purpose: Purpose) -> PersistentVolumeClaim {
-        let wanted = self.claim.spec.clone().unwrap_or_default();
-        let labels = [
-            (MANAGED_BY, MANAGER.to_owned()),
-            (CREATED_BY, CREATOR.to_owned()),
-            (POPULATOR_FOR, self.key.label_value()),
-        ];
-        let node = self.claim.annotations().get(SELECTED_NODE);
-        let annotations = std::iter::once((DECISION, purpose.as_str().to_owned()))
-            .chain(node.map(|node| (SELECTED_NODE, node.clone())))
-            .map(|(key, value)| (key.to_owned(), value));
-        let spec = PersistentVolumeClaimSpec {
-            access_modes: wanted.access_modes,
-            resources: wanted.resources.map(|resources| VolumeResourceRequirements { limits: None, ..resources }),
-            storage_class_name: wanted.storage_class_name,
-            volume_mode: wanted.volume_mode,
-            volume_attributes_class_name: wanted.volume_attributes_class_name,
-            ..PersistentVolumeClaimSpec::default()
-        };
-        PersistentVolumeClaim {
-            metadata: ObjectMeta {
-                name: Some(prime_name(&self.claim.uid().unwrap_or_default())),
-                namespace: Some(self.key.namespace().to_owned()),
-                labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-                annotations: Some(annotations.collect()),
-                owner_references: Some(vec![self.owner(true)]),
-                ..ObjectMeta::default()
-            },
-            spec: Some(spec),
-            status: None,
-        }
+        let mut prime = volume::prime(self.claim, self.key, None);
+        prime.annotations_mut().insert(DECISION.to_owned(), purpose.as_str().to_owned());
+        prime
     }
 
     /// The Job that writes a snapshot into the prime's volume.
-    pub fn restore(&self, snapshot: &Snapshot, id: Option<RepositoryId>, image: &str, is_privileged: bool) -> Job {
+    pub fn restore(&self, snapshot: &Snapshot, id: Option<RepositoryId>, image: &str, identity: Identity) -> Job {
         let policy = self.policy();
         let spec = &self.repository.spec;
         let task = Task::Restore(RestoreTask {
@@ -193,6 +164,7 @@ impl Material<'_> {
             parallelism: None,
             expected_repository_id: id,
             selection: Selection::Id(snapshot.id.clone()),
+            may_be_nothing: false,
             // What an earlier try has left is not the user's.
             delete_extra: true,
         });
@@ -200,7 +172,7 @@ impl Material<'_> {
         let run = Run {
             name: &destination_job_name(&self.key.backup_name()),
             namespace: self.key.namespace(),
-            owner: self.owner(true),
+            owner: volume::owner(self.claim, true),
             image,
             direction: Direction::Restore,
             repository: &self.repository.name_any(),
@@ -209,7 +181,8 @@ impl Material<'_> {
             data: &prime_name(&self.claim.uid().unwrap_or_default()),
             is_live: false,
             directory: credentials::directory(&spec.store),
-            identity: identity(&policy.mover, is_privileged),
+            authorities: authorities::copy_of(spec, &self.key.credentials_name()),
+            identity,
             cache: Some(policy.cache.capacity.clone()),
             variables: repository::variables(spec),
             resources: policy.mover.resources.clone(),
@@ -222,14 +195,6 @@ impl Material<'_> {
         };
         job::build(&run, &task)
     }
-}
-
-/// As whom a mover of this policy runs.
-fn identity(mover: &Mover, is_privileged: bool) -> Identity {
-    if is_privileged {
-        return Identity::Elevated(None);
-    }
-    Identity::Plain { uid: mover.uid, gid: mover.gid, fs_group: mover.fs_group }
 }
 
 /// Username and hostname where VolSync's rule does not give them: in a repository that claims share.
@@ -276,12 +241,7 @@ fn cache(policy: &BackupPolicySpec) -> KopiaCache {
 fn mover(mover: &Mover) -> MoverConfig {
     let labels = Some(mover.pod_labels.clone()).filter(|labels| !labels.is_empty());
     MoverConfig {
-        mover_security_context: Some(PodSecurityContext {
-            run_as_user: Some(mover.uid),
-            run_as_group: Some(mover.gid),
-            fs_group: Some(mover.fs_group),
-            ..PodSecurityContext::default()
-        }),
+        mover_security_context: ids::set_by(mover),
         mover_service_account: mover.service_account.clone(),
         mover_pod_labels: labels,
         mover_resources: mover.resources.clone(),

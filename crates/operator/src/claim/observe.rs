@@ -13,17 +13,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
-use kube::api::Api;
 
 use super::judge::Protection;
 use super::plan::Purpose;
 use super::rebuild;
+use super::volume::{self, Placement, holder, placement};
 use crate::caches::{Caches, destination_of, key};
 use crate::catalogs::Question;
 use crate::context::Context;
 use crate::error::{Error, retry_after};
 use crate::job::{self, Progress};
-use crate::names::{DECISION, RESTORE_AS_OF, SELECTED_NODE};
+use crate::names::{DECISION, RESTORE_AS_OF};
 use crate::repository;
 
 /// Everything that [`plan`](super::plan::plan) needs to know.
@@ -62,15 +62,6 @@ pub struct Answer {
     pub decision: Decision,
     /// The repository that was open.
     pub repository_id: Option<RepositoryId>,
-}
-
-/// Whether it is known where a volume belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// It does not matter, or it is known.
-    Known,
-    /// Where the first pod that uses it will run.
-    WaitsForConsumer,
 }
 
 /// How far a restore is.
@@ -112,11 +103,6 @@ impl Observed {
     }
 }
 
-/// UID of the claim that a volume belongs to.
-fn holder(volume: &PersistentVolume) -> Option<String> {
-    volume.spec.as_ref()?.claim_ref.as_ref()?.uid.clone()
-}
-
 /// Looks at everything.
 ///
 /// # Errors
@@ -135,7 +121,7 @@ pub async fn observe(
     let is_bound = phase(claim) == Some("Bound") && chosen.is_some();
     let mut observed = Observed {
         protection,
-        is_marked: destination_of(claim).is_some(),
+        is_marked: is_marked(claim),
         is_being_bound: chosen.is_some() && !is_bound,
         is_bound,
         recorded: Recorded::read(claim.annotations().get(DECISION).map(String::as_str), &uid),
@@ -148,9 +134,7 @@ pub async fn observe(
         source: caches.sources.get(&key(&key_of_claim.backup_name(), namespace.clone())),
     };
     if let Some(name) = volume_of_interest(&observed, chosen) {
-        let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-        observed.volume =
-            volumes.get_opt(&name).await.map_err(Error::kubernetes(format!("get PersistentVolume {name}")))?;
+        observed.volume = volume::get(&name, context).await?;
     }
     if observed.recorded.is_none() && is_bound {
         let carried = observed.volume.as_ref().and_then(|volume| volume.annotations().get(DECISION).cloned());
@@ -164,6 +148,12 @@ pub async fn observe(
         observed.answer = Some(answer);
     }
     Ok(observed)
+}
+
+/// Whether a claim names the destination that is generated for it. One that names another was left alone by the mark.
+pub fn is_marked(claim: &PersistentVolumeClaim) -> bool {
+    let own = destination_of(claim).and_then(|name| name.strip_suffix("-backup"));
+    own.is_some() && own == claim.metadata.name.as_deref()
 }
 
 /// The volume that is looked at: of a prime that has one, until it is handed over; of a claim about which nothing is known.
@@ -195,17 +185,6 @@ fn asked_again_at(observed: &Observed, failures: u32) -> Timestamp {
 
 fn phase(claim: &PersistentVolumeClaim) -> Option<&str> {
     claim.status.as_ref()?.phase.as_deref()
-}
-
-fn placement(claim: &PersistentVolumeClaim, caches: &Caches) -> Placement {
-    let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
-    let class = class.and_then(|name| caches.classes.get(&key(name, None)));
-    let is_late = class.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
-    if is_late && !claim.annotations().contains_key(SELECTED_NODE) {
-        Placement::WaitsForConsumer
-    } else {
-        Placement::Known
-    }
 }
 
 fn restoring(claim: &PersistentVolumeClaim, key_of_claim: &ClaimKey, caches: &Caches) -> Restoring {

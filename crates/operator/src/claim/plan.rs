@@ -21,7 +21,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 
 use super::gate::{Gate, Seen, gate};
-use super::observe::{Observed, Placement, Restoring};
+use super::observe::{Observed, Restoring};
+use super::volume::Placement;
 use crate::job::Progress;
 use crate::names::ACCEPT_DATA;
 use crate::quantity;

@@ -17,17 +17,26 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
 use super::{catalog_name, token_name, variables};
+use crate::authorities;
 use crate::catalogs::PORT;
 use crate::context::Settings;
 use crate::credentials;
+use crate::ids;
 use crate::job::{REPOSITORY_PATH, directory_volume, resources};
 use crate::names::{MANAGED_BY, MANAGER, REPOSITORY};
+use crate::sync;
 
 const CREDENTIALS_PATH: &str = "/run/perennial/credentials";
 const TOKEN_PATH: &str = "/run/perennial/token";
 
-/// Who reads a repository in a directory: nobody that a machine has, like the image's own user.
-const USER: i64 = 65532;
+/// Who reads a repository in a bucket: nobody that a machine has, like the image's own user. What lies in a directory only
+/// its owner may read, and that is the user of the movers.
+fn user(repository: &BackupRepository) -> i64 {
+    match credentials::directory(&repository.spec.store) {
+        None => sync::USER.uid,
+        Some(_) => ids::USUAL.uid,
+    }
+}
 
 /// The repository whose catalog answers as pvc-plumber did.
 const DEFAULT: &str = "default";
@@ -133,7 +142,7 @@ pub fn deployment(repository: &BackupRepository, settings: &Settings, version: &
 }
 
 fn pod(repository: &BackupRepository, settings: &Settings) -> PodSpec {
-    let spec = &repository.spec;
+    let (spec, user) = (&repository.spec, user(repository));
     let mut mounts = vec![
         mount("credentials", CREDENTIALS_PATH, secret(&catalog_name(&repository.name_any()))),
         mount("token", TOKEN_PATH, secret(&token_name(&repository.name_any()))),
@@ -141,6 +150,9 @@ fn pod(repository: &BackupRepository, settings: &Settings) -> PodSpec {
     ];
     if let Some(directory) = credentials::directory(&spec.store) {
         mounts.push(mount("repository", REPOSITORY_PATH, directory_volume(&directory)));
+    }
+    if let Some(authorities) = authorities::copy_of(spec, &catalog_name(&repository.name_any())) {
+        mounts.push(mount("custom-ca", authorities::PATH, authorities.volume()));
     }
     let (volumes, volume_mounts) = mounts.into_iter().unzip();
     PodSpec {
@@ -176,9 +188,9 @@ fn pod(repository: &BackupRepository, settings: &Settings) -> PodSpec {
         service_account_name: settings.catalog_account.clone(),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
+            run_as_user: Some(user),
+            run_as_group: Some(user),
+            fs_group: Some(user),
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
@@ -199,7 +211,9 @@ fn command(layout: Layout) -> Vec<String> {
 
 fn environment(repository: &BackupRepository) -> Vec<EnvVar> {
     let fixed = [("PERENNIAL_CREDENTIALS_DIRECTORY", CREDENTIALS_PATH.to_owned()), ("HOME", "/tmp".to_owned())];
-    let all = fixed.into_iter().chain(variables(&repository.spec));
+    let (variable, path) = authorities::VARIABLE;
+    let authorities = authorities::wanted(&repository.spec).map(|_| (variable, path.to_owned()));
+    let all = fixed.into_iter().chain(authorities).chain(variables(&repository.spec));
     all.map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None }).collect()
 }
 

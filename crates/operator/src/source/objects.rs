@@ -19,16 +19,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::{Resource, ResourceExt};
 
 use super::observe::Observed;
+use crate::authorities::Authorities;
+use crate::consumers::{self, Place};
 use crate::credentials;
 use crate::job::{self, Direction, Identity, Run};
 use crate::names::{CLEANUP, CREATED_BY, CREATOR, DECISION};
 use crate::quantity;
 use crate::repository;
 use crate::snapshots::{VolumeSnapshot, VolumeSnapshotSource, VolumeSnapshotSpec};
-
-/// The manual trigger for which a run began, on the first object that it made and on its Job: a newer one gives another run,
-/// since what was copied before it does not answer it.
-const MANUAL: &str = "perennial.dev/manual";
+use crate::sync::{self, MANUAL};
 
 /// Name, namespace, owner and marks of a temporary object.
 fn metadata(source: &ReplicationSource) -> ObjectMeta {
@@ -140,7 +139,8 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
         accepted: own.and_then(|own| own.said.word.accepted.clone()),
         disregarded: own.and(observed.claim.as_deref()).and_then(disregarded),
     });
-    let mut variables = spec.map(repository::variables).unwrap_or_default();
+    let volumes = kopia.mover.mover_volumes.clone().unwrap_or_default();
+    let mut variables = spec.map(repository::variables).unwrap_or_else(|| sync::variables(&volumes));
     if let Some(own) = own {
         let guard = own.policy.spec.guard;
         variables.push(("PERENNIAL_GUARD_FILES_PERCENT", guard.files_percent.to_string()));
@@ -150,8 +150,13 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
     let identity = match (observed.run.is_privileged, given) {
         (true, given) => Identity::Elevated(given),
         (false, Some(given)) => Identity::Given(given),
-        // Without a word from anybody: the user that the image has.
-        (false, None) => Identity::Plain { uid: USER, gid: USER, fs_group: USER },
+        (false, None) => Identity::Plain(observed.run.ids),
+    };
+    let is_live = source.spec.source_pvc.as_deref() == Some(data);
+    let affinity = kopia.mover.mover_affinity.clone();
+    let (affinity, tolerations) = match &observed.run.place {
+        Place::Node { name, tolerations } if is_live => (Some(consumers::on_node(affinity, name)), tolerations.clone()),
+        Place::Node { .. } | Place::Anywhere | Place::Unknown => (affinity, Vec::new()),
     };
     let run = Run {
         name: &source_job_name(&source.name_any()),
@@ -163,18 +168,19 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
         class: &observed.run.class,
         secret: &secret,
         data,
-        is_live: source.spec.source_pvc.as_deref() == Some(data),
+        is_live,
         directory: spec.and_then(|spec| credentials::directory(&spec.store)),
+        authorities: Authorities::of(kopia.custom_ca.as_ref()),
         identity,
         cache: kopia.cache.place.cache_capacity.clone(),
         variables,
         resources: kopia.mover.mover_resources.clone(),
-        affinity: kopia.mover.mover_affinity.clone(),
+        affinity,
         node_selector: BTreeMap::new(),
-        tolerations: Vec::new(),
+        tolerations,
         labels: kopia.mover.mover_pod_labels.clone().unwrap_or_default(),
         service_account: kopia.mover.mover_service_account.clone(),
-        volumes: kopia.mover.mover_volumes.clone().unwrap_or_default(),
+        volumes,
     };
     let mut job = job::build(&run, &task);
     job.annotations_mut().insert(MANUAL.to_owned(), manual.to_owned());
@@ -190,21 +196,4 @@ fn disregarded(claim: &PersistentVolumeClaim) -> Option<Timestamp> {
         Verdict::Fresh { proof: Proof::NotWanted { .. } } => Some(recorded.time),
         Verdict::Fresh { .. } | Verdict::Restore { .. } | Verdict::Kept { .. } | Verdict::Hold { .. } => None,
     }
-}
-
-/// The image's own user: nobody that a machine has.
-const USER: i64 = 65532;
-
-/// The manual trigger for which a run began, as it stands on one of its objects.
-pub fn manual<K: Resource>(object: &K) -> Option<String> {
-    object.annotations().get(MANUAL).cloned()
-}
-
-/// When a Job has ended.
-pub fn finished(job: &Job) -> Option<Timestamp> {
-    let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let ended = conditions
-        .iter()
-        .find(|found| matches!(found.type_.as_str(), "Complete" | "Failed") && found.status == "True")?;
-    Some(ended.last_transition_time.as_ref()?.0)
 }

@@ -11,18 +11,22 @@ use api::volsync::ReplicationSource;
 use api::volsync::kopia::SourceKopia;
 use api::volsync::method::Method;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{Resource, ResourceExt};
 
+use crate::authorities::Authorities;
 use crate::caches::key;
 use crate::claim::judge::{Judgement, judge};
 use crate::claim::word::Said;
+use crate::consumers::{self, Consumer, Place};
 use crate::context::Context;
 use crate::error::{Error, retry_after};
+use crate::ids::{self, Ids};
 use crate::job::{self, Progress};
-use crate::names::{DECISION, MANAGED_BY, MANAGER, PRIVILEGED_MOVERS};
+use crate::names::{DECISION, MANAGED_BY, MANAGER};
 use crate::repository;
 use crate::snapshots::VolumeSnapshot;
+use crate::sync::{self, NO_METHOD, USER, checked};
 
 /// Everything that [`plan`](super::plan::plan) needs to know.
 #[derive(Clone, Debug)]
@@ -72,6 +76,10 @@ pub struct Run {
     pub class: String,
     /// Whether the namespace allows elevated rights.
     pub is_privileged: bool,
+    /// As whom it runs where the source does not say.
+    pub ids: Ids,
+    /// Where it has to run if it reads the claim itself.
+    pub place: Place,
     /// The mover, for metrics.
     pub method: String,
 }
@@ -105,7 +113,7 @@ pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Ob
         Ok(own) => (own, section(source)),
         Err(why) => (None, Err(why)),
     };
-    let run = run(context, source, claim.as_deref(), kopia.as_ref().ok(), own);
+    let mut run = run(context, source, claim.as_deref(), kopia.as_ref().ok(), own);
     let name = source.name_any();
     let job = caches.jobs.get(&key::<Job>(&source_job_name(&name), namespace.clone()));
     let (job, foreign) = match job {
@@ -116,11 +124,21 @@ pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Ob
     let copy = format!("volsync-{name}-src");
     let snapshot = caches.snapshots.get(&key(&copy, namespace.clone())).filter(|found| owns(source, &**found));
     let copy = caches.claims.get(&key(&copy, namespace.clone())).filter(|found| owns(source, &**found));
+    let volumes = kopia.as_ref().ok().and_then(|kopia| kopia.mover.mover_volumes.clone()).unwrap_or_default();
     let secret = match kopia.as_ref().ok().and_then(|kopia| kopia.repository.clone()) {
-        Some(secret) if job.is_none() => checked(context, namespace.as_deref().unwrap_or_default(), &secret).await?,
+        Some(secret) if job.is_none() => {
+            let authorities = Authorities::of(kopia.as_ref().ok().and_then(|kopia| kopia.custom_ca.as_ref()));
+            checked(context, namespace.as_deref().unwrap_or_default(), &secret, &volumes, authorities.as_ref()).await?
+        }
         Some(_) => Ok(()),
         None => Err("spec.kopia.repository names no Secret".to_owned()),
     };
+    let is_under_way = source.status.as_ref().is_some_and(|status| status.sync.last_sync_start_time.is_some());
+    if let Some(claim) = claim.as_deref().filter(|_| is_under_way && job.is_none()) {
+        let consumers = consumers::look(context, namespace.as_deref().unwrap_or_default(), &claim.name_any()).await?;
+        run.place = consumers::place(claim, &consumers);
+        run.ids = ids(context, run.own.as_ref(), &consumers);
+    }
     Ok(Observed {
         progress: job.as_deref().map(|job| job::progress(job, caches)),
         obstacle: job.as_deref().and_then(|job| job::obstacle(job, caches)),
@@ -144,12 +162,11 @@ fn owns<K: Resource>(source: &ReplicationSource, object: &K) -> bool {
 
 /// The Kopia section, or what the condition says.
 fn section(source: &ReplicationSource) -> Result<SourceKopia, String> {
-    const NONE: &str = "a replication method must be specified - enabled movers: [kopia]";
     match source.spec.method() {
         Method::Kopia(kopia) => Ok(kopia.clone()),
         Method::Restic(_) => Err("the restic mover is not served by this version".to_owned()),
-        Method::Foreign(name) => Err(format!("the mover {name} is not served here: {NONE}")),
-        Method::External(_) | Method::Missing => Err(NONE.to_owned()),
+        Method::Foreign(name) => Err(format!("the mover {name} is not served here: {NO_METHOD}")),
+        Method::External(_) | Method::Missing => Err(NO_METHOD.to_owned()),
         Method::Several(sections) => {
             let names = sections.names().collect::<Vec<_>>().join(", ");
             Err(format!("only one replication method can be supplied, here are {names}"))
@@ -210,10 +227,7 @@ fn run(
     own: Option<Own>,
 ) -> Run {
     let namespace = source.namespace().unwrap_or_default();
-    let space = context.caches.namespaces.get(&key(&namespace, None));
-    let is_privileged = space.is_some_and(|space| {
-        space.annotations().get(PRIVILEGED_MOVERS).is_some_and(|said| said.eq_ignore_ascii_case("true"))
-    });
+    let is_privileged = sync::is_privileged(context, &namespace);
     let class = claim.and_then(|claim| claim.spec.as_ref()?.storage_class_name.clone()).unwrap_or_default();
     let (identity, layout, repository, limits) = match &own {
         Some(own) => {
@@ -234,25 +248,28 @@ fn run(
             (identity, Layout::Shared, format!("{namespace}.{secret}"), Limits::default())
         }
     };
-    Run { own, identity, layout, repository, limits, class, is_privileged, method: "kopia".to_owned() }
+    Run {
+        own,
+        identity,
+        layout,
+        repository,
+        limits,
+        class,
+        is_privileged,
+        ids: USER,
+        place: Place::Anywhere,
+        method: "kopia".to_owned(),
+    }
 }
 
-/// A repository's Secret, before a mover is started with it.
-async fn checked(context: &Context, namespace: &str, name: &str) -> Result<Result<(), String>, Error> {
-    let Some(secret) = context.secret(namespace, name).await? else {
-        return Ok(Err(format!("there is no Secret {namespace}/{name}")));
-    };
-    Ok(complete(&secret).map_err(|key| format!("Secret {namespace}/{name} has no key {key}")))
-}
-
-/// What every Kopia repository's Secret has, however it names its place.
-fn complete(secret: &Secret) -> Result<(), &'static str> {
-    let has = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).is_some_and(|value| !value.0.is_empty());
-    if !has("KOPIA_PASSWORD") {
-        return Err("KOPIA_PASSWORD");
+/// As whom a backup runs: as the last one that has read all, else as the pods that use the claim.
+fn ids(context: &Context, own: Option<&Own>, consumers: &[Consumer]) -> Ids {
+    match own {
+        Some(own) => {
+            let recorded = context.ledger.of(&own.repository.name_any(), &own.key).and_then(|entry| entry.ids);
+            let known = recorded.or_else(|| ids::of_consumers(consumers, ids::USUAL));
+            ids::of_policy(&own.policy.spec.mover, known.filter(|_| ids::may_differ(&own.repository.spec.store)))
+        }
+        None => ids::of_consumers(consumers, USER).unwrap_or(USER),
     }
-    if !has("KOPIA_REPOSITORY") && !has("KOPIA_S3_BUCKET") {
-        return Err("KOPIA_REPOSITORY, nor KOPIA_S3_BUCKET");
-    }
-    Ok(())
 }

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use api::cron::Cron;
 use api::id::RepositoryId;
 use api::mover::{Outcome, Report};
 use api::volsync::options::CopyMethod;
 use api::volsync::status::{FAILED, MoverStatus, SUCCESSFUL, SynchronizingReason};
 use api::volsync::{ReplicationSource, ReplicationSourceStatus};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -18,13 +16,11 @@ use ring::digest;
 
 use super::objects;
 use super::observe::Observed;
-use super::usual;
 use crate::duration;
+use crate::ids::{self, Ids};
 use crate::job::Progress;
 use crate::snapshots::VolumeSnapshot;
-
-/// How long a run that is under way, or a source that somebody has to mend, is left alone; most of what changes wakes it sooner.
-const UNDER_WAY: Duration = Duration::from_secs(60);
+use crate::sync::{self, NO_TRIGGER, News, Times, UNDER_WAY, usual};
 
 /// How soon a Secret that is missing is looked for again: nobody watches Secrets.
 const WITHOUT_SECRET: Duration = Duration::from_secs(10);
@@ -90,17 +86,8 @@ pub struct Done {
     pub is_maintenance_failed: bool,
     /// The repository.
     pub repository: Option<RepositoryId>,
-}
-
-/// Something worth an Event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct News {
-    /// From a closed list.
-    pub reason: &'static str,
-    /// Whether somebody should look at it.
-    pub is_warning: bool,
-    /// For a person.
-    pub text: String,
+    /// As whom the next one runs, as far as this one has taught it.
+    pub ids: Option<Ids>,
 }
 
 /// What is to be done about a source.
@@ -122,7 +109,7 @@ pub fn plan(source: &ReplicationSource, observed: &Observed, now: Timestamp) -> 
         Ok(kopia) => kopia,
         Err(why) => return wrong(plan, why.clone()),
     };
-    let times = match Times::of(source, observed) {
+    let times = match Times::of(source.spec.trigger.as_ref(), offset(source, observed)) {
         Ok(times) => times,
         Err(why) => return wrong(plan, why),
     };
@@ -148,44 +135,6 @@ pub fn plan(source: &ReplicationSource, observed: &Observed, now: Timestamp) -> 
 /// Somebody has to mend it first. Most of what they change wakes it; policies and repositories do not.
 fn wrong(plan: Plan, why: String) -> Plan {
     Plan { condition: (SynchronizingReason::Error, why), again: Some(UNDER_WAY), ..plan }
-}
-
-/// When a source is due.
-struct Times<'a> {
-    manual: &'a str,
-    schedule: Option<Cron>,
-    /// How much later than the schedule says, always the same.
-    offset: Duration,
-}
-
-impl<'a> Times<'a> {
-    fn of(source: &'a ReplicationSource, observed: &Observed) -> Result<Self, String> {
-        let trigger = source.spec.trigger.as_ref();
-        let schedule = trigger.and_then(|trigger| trigger.schedule.as_deref()).filter(|schedule| !schedule.is_empty());
-        let schedule = schedule.map(str::parse::<Cron>).transpose().map_err(|error| error.to_string())?;
-        Ok(Self {
-            manual: trigger.and_then(|trigger| trigger.manual.as_deref()).unwrap_or_default(),
-            schedule,
-            offset: offset(source, observed),
-        })
-    }
-
-    /// The schedule's first time after `after`; none without a schedule, or for one that never comes.
-    fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        self.schedule.as_ref()?.next_after(after, &TimeZone::UTC).ok()
-    }
-
-    /// Whether the last backup is older than it should be: a run that should have begun has until the one after it to end.
-    fn is_late(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
-        let Some(last) = last else { return true };
-        let deadline = self.next(last).and_then(|next| self.next(next));
-        deadline.is_some_and(|deadline| now > deadline)
-    }
-
-    fn interval(&self, now: Timestamp) -> Option<Duration> {
-        let next = self.next(now)?;
-        Duration::try_from(self.next(next)?.duration_since(next)).ok()
-    }
 }
 
 /// The last backup has failed, or is older than it should be.
@@ -232,15 +181,11 @@ fn idle(
     let next = [next, again].into_iter().flatten().min();
     sync.next_sync_time = next.map(Time);
     let is_asked_for = !times.manual.is_empty() && sync.last_manual_sync.as_deref() != Some(times.manual);
-    if times.manual.is_empty() && times.schedule.is_none() {
-        let text = "no trigger: set spec.trigger.schedule or spec.trigger.manual".to_owned();
-        plan.condition = (SynchronizingReason::WaitingForManual, text);
+    if !times.is_any() {
+        plan.condition = (SynchronizingReason::WaitingForManual, NO_TRIGGER.to_owned());
         return;
     }
-    plan.condition = match times.schedule {
-        Some(_) => usual(SynchronizingReason::WaitingForSchedule),
-        None => usual(SynchronizingReason::WaitingForManual),
-    };
+    plan.condition = times.waiting();
     let at = next.map(|next| if again == Some(next) { next } else { next.checked_add(times.offset).unwrap_or(next) });
     let is_due = last.is_none() || is_asked_for || at.is_some_and(|at| at <= now);
     if !is_due {
@@ -337,8 +282,8 @@ fn under_way(
             (SynchronizingReason::Error, format!("Job {foreign} is somebody else's, and its name is needed"));
         return;
     }
-    let began_for = observed.snapshot.as_deref().and_then(objects::manual);
-    let began_for = began_for.or_else(|| observed.copy.as_deref().and_then(objects::manual));
+    let began_for = observed.snapshot.as_deref().and_then(sync::manual);
+    let began_for = began_for.or_else(|| observed.copy.as_deref().and_then(sync::manual));
     let manual = began_for.as_deref().unwrap_or(times.manual);
     match objects::job(source, observed, &data, manual) {
         Ok(job) => plan.step = Step::Start(Box::new(job)),
@@ -374,7 +319,7 @@ fn ended(
 ) {
     let (text, is_good) = match judge(report, observed) {
         End::Failed(why) => {
-            let since = objects::finished(job).unwrap_or(now);
+            let since = sync::finished(job).unwrap_or(now);
             return fail(why, since, observed, now, plan);
         }
         End::Good(text) => (text, true),
@@ -389,7 +334,7 @@ fn ended(
     sync.last_sync_start_time = None;
     sync.last_sync_duration = Some(duration::go(duration));
     sync.next_sync_time = times.next(now).map(Time);
-    sync.last_manual_sync = objects::manual(job).filter(|tag| !tag.is_empty());
+    sync.last_manual_sync = sync::manual(job).filter(|tag| !tag.is_empty());
     let result = if is_good { SUCCESSFUL } else { FAILED };
     sync.latest_mover_status = Some(MoverStatus { result: Some(result.to_owned()), logs: Some(text.clone()) });
     plan.condition = usual(SynchronizingReason::CleaningUp);
@@ -403,6 +348,7 @@ fn ended(
         is_quarantined,
         is_maintenance_failed: report.is_some_and(|report| report.maintenance_failed),
         repository: report.and_then(|report| report.repository.clone()),
+        ids: report.and_then(|report| ids::learned(job, report)),
     });
     let reason = match (is_good, is_quarantined) {
         (true, _) => "BackupSucceeded",

@@ -474,6 +474,7 @@ fn task_of(claim: &Claim, snapshot: SnapshotId) -> Task {
         parallelism: None,
         expected_repository_id: claim.repository.clone(),
         selection: Selection::Id(snapshot),
+        may_be_nothing: false,
         delete_extra: false,
     })
 }

@@ -50,7 +50,7 @@ fn waiting() -> Observed {
 }
 
 fn snapshot() -> Snapshot {
-    Snapshot { id: SnapshotId::new("k1"), time: at("2026-11-21T02:00:00Z"), files: 3, bytes: 70 }
+    Snapshot { id: SnapshotId::new("k1"), time: at("2026-11-21T02:00:00Z"), files: 3, bytes: 70, owner: None }
 }
 
 fn restore() -> Verdict {

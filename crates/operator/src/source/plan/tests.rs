@@ -40,6 +40,8 @@ fn observed(source: &ReplicationSource) -> Observed {
             limits: Limits::default(),
             class: String::new(),
             is_privileged: false,
+            ids: crate::sync::USER,
+            place: crate::consumers::Place::Anywhere,
             method: "kopia".to_owned(),
         },
         secret: Ok(()),
@@ -161,8 +163,8 @@ fn a_trigger_that_comes_meanwhile_gets_a_run_of_its_own() {
         }
     };
     let tag = |plan: &Plan| match &plan.step {
-        Step::Start(job) => objects::manual(&**job),
-        Step::Snapshot(snapshot) => objects::manual(&**snapshot),
+        Step::Start(job) => sync::manual(&**job),
+        Step::Snapshot(snapshot) => sync::manual(&**snapshot),
         Step::Stay | Step::Copy(_) | Step::ClearUp => None,
     };
     let first = check(asked(), status(), |_| {}, ("snapshot", "SyncInProgress", true));
