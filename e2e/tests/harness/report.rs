@@ -65,9 +65,9 @@ fn what_a_test_leaves_behind_is_kept_without_secrets() -> Result<()> {
         ] {
             ensure!(names.contains(&wanted), "{wanted} is missing: {names:#?}");
         }
-        ensure!(
-            std::fs::read_to_string(directory.path().join(ours("twice.main.previous.log")))?.contains("No such file")
-        );
+        // A kubelet that has much to do may have thrown the log of the earlier run away, and says so.
+        let earlier = std::fs::read_to_string(directory.path().join(ours("twice.main.previous.log")))?;
+        ensure!(earlier.contains("No such file") || earlier.contains("unable to retrieve container logs"), "{earlier}");
         ensure!(std::fs::read_to_string(directory.path().join("events.txt"))?.contains("Pod twice Started"));
         ensure!(std::fs::read_to_string(directory.path().join("missing.txt"))?.is_empty());
         for secret in ["correct horse", "Y29ycmVjdCBob3JzZQ"] {
