@@ -11,8 +11,13 @@ fn a_claim_waits_until_the_stores_authority_is_known() -> Result<()> {
         let server = S3::with_tls(&space.cluster).await?;
         let protected = Protected::at(space, server, json!({}), json!({})).await?;
         protected.claim("data").await?;
-        let decision = protected.held("data", "RepositoryUnreachable").await?;
-        ensure!(decision["detail"].as_str().is_some_and(|detail| detail.contains("certificate")), "{decision}");
+        space
+            .retry("the claim waits for the authority", async || {
+                let decision = protected.held("data", "RepositoryUnreachable").await?;
+                ensure!(decision["detail"].as_str().is_some_and(|detail| detail.contains("certificate")), "{decision}");
+                Ok(())
+            })
+            .await?;
         let name = space.unique("authority");
         let body = json!({"metadata": {"name": name}, "stringData": {"root.pem": protected.server.authority()}});
         protected.system.create_object(&SECRET, body).await?;
