@@ -118,13 +118,14 @@ impl Pod {
 
     /// Shows a claim at a path.
     pub fn mount(self, claim: &str, path: &str) -> Self {
-        self.volume(claim, json!({"persistentVolumeClaim": {"claimName": claim}}), json!({"mountPath": path}))
+        let source = json!({"persistentVolumeClaim": {"claimName": claim}});
+        self.volume(volume_name(claim), source, json!({"mountPath": path}))
     }
 
     /// Shows a claim at a path, to be read only.
     pub fn mount_read_only(self, claim: &str, path: &str) -> Self {
         let source = json!({"persistentVolumeClaim": {"claimName": claim, "readOnly": true}});
-        self.volume(claim, source, json!({"mountPath": path, "readOnly": true}))
+        self.volume(volume_name(claim), source, json!({"mountPath": path, "readOnly": true}))
     }
 
     /// Shows a claim that is a raw device at a path.
@@ -194,4 +195,9 @@ pub fn snapshot(name: &str, claim: &str, class: Option<&str>) -> Value {
         body["spec"]["volumeSnapshotClassName"] = class.into();
     }
     body
+}
+
+/// A pod's name for a claim's volume, which may not be as long as the claim's own.
+fn volume_name(claim: &str) -> &str {
+    claim.get(..63).unwrap_or(claim)
 }

@@ -2,7 +2,8 @@
 //!
 //! | belongs | for each claim that is labelled or waits for a destination |
 //! |---|---|
-//! | Secret `volsync-<pvc>`, ReplicationSource and ReplicationDestination `<pvc>-backup` | yes |
+//! | Secrets `volsync-<pvc>` and `volsync-<pvc>-ca`, ReplicationSource and ReplicationDestination `<pvc>-backup` | yes |
+//! | of a destination that somebody wrote: its claim `volsync-<name>-dest`, and the VolumeSnapshot that is its image | yes |
 //! | Jobs, pods of movers, VolumeSnapshots and their contents, claims that are filled or read for a while, ConfigMaps | no |
 //! | volumes whose claim is gone | no |
 
@@ -35,13 +36,21 @@ pub async fn nothing_left_over(space: &Space) -> Result<()> {
 async fn left_over(space: &Space) -> Result<Vec<String>> {
     let claims = space.list(&CLAIM).await?;
     let protected: Vec<&str> = claims.iter().filter(|claim| is_protected(claim)).map(name).collect();
+    let destinations = space.list(&DESTINATION).await?;
+    let written: Vec<&Value> = destinations.iter().filter(|found| !is_generated(found)).collect();
+    let is_result = |kind: &Kind, wanted: &str| {
+        written.iter().any(|found| match kind {
+            kind if *kind == CLAIM => wanted == format!("volsync-{}-dest", name(found)),
+            kind => *kind == SNAPSHOT && found["status"]["latestImage"]["name"] == wanted,
+        })
+    };
     let belongs = |kind: &Kind, name: &str| {
         let is_of = |claim: &&str| match kind {
-            kind if *kind == SECRET => name == format!("volsync-{claim}"),
+            kind if *kind == SECRET => name == format!("volsync-{claim}") || name == format!("volsync-{claim}-ca"),
             kind if *kind == SOURCE || *kind == DESTINATION => name == format!("{claim}-backup"),
             kind => *kind == CLAIM && name == *claim,
         };
-        protected.iter().any(is_of)
+        protected.iter().any(is_of) || is_result(kind, name)
     };
     let mut left = Vec::new();
     for kind in [CLAIM, SECRET, SOURCE, DESTINATION, JOB, POD, SNAPSHOT, CONFIG_MAP] {
@@ -71,6 +80,10 @@ fn is_protected(claim: &Value) -> bool {
     let is_helper = claim["metadata"]["labels"]["volsync.backube/populator-pvc-for"].is_string();
     let is_labelled = claim["metadata"]["labels"]["backup"].is_string();
     !is_helper && (is_labelled || claim["spec"]["dataSourceRef"]["kind"] == "ReplicationDestination")
+}
+
+fn is_generated(object: &Value) -> bool {
+    object["metadata"]["labels"][OURS[0].0] == OURS[0].1
 }
 
 fn is_ours(object: &Value) -> bool {

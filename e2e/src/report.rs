@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
+/// Bytes of a file's name before its ending.
+const NAME_BYTES_MAX: usize = 200;
+
 /// Directory for the files; without it nothing is written.
 pub(crate) const DIRECTORY: &str = "PERENNIAL_E2E_LOGS";
 
@@ -117,7 +120,9 @@ impl Remains {
         let file = |namespace: &str, name: &str, text: &str| {
             let place = directory.join(if namespace.is_empty() { "cluster" } else { namespace });
             std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
-            let path = place.join(name);
+            // Kubernetes' names and a file's may have much the same length, and a kind stands before them here.
+            let (head, end) = name.rsplit_once('.').unwrap_or((name, ""));
+            let path = place.join(format!("{head:.NAME_BYTES_MAX$}.{end}"));
             std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
         };
         for object in self.objects.iter().filter(|object| kind(object) != "Event") {

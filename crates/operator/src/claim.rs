@@ -24,6 +24,7 @@ use api::v1alpha1::BackupRepository;
 use api::v1alpha1::credentials::Credentials;
 use api::volsync::status::SynchronizingReason;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
@@ -194,12 +195,13 @@ fn is_ours<K: Resource>(object: &K) -> bool {
     object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
 }
 
-/// Whether the claim's backups do not get on: its Secret may be gone, which nobody watches.
-fn has_trouble(material: &Material<'_>, context: &Context) -> bool {
+/// Whether the claim's Secret is needed now, or may be what its backups lack: it may be gone, which nobody watches.
+fn needs_secret(material: &Material<'_>, context: &Context) -> bool {
     let source = context.caches.sources.get(&key(&material.key.backup_name(), material.claim.namespace()));
     let status = source.as_ref().and_then(|source| source.status.as_ref());
-    let conditions = status.and_then(|status| status.sync.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|found| found.reason == SynchronizingReason::Error.as_str())
+    let Some(sync) = status.map(|status| &status.sync) else { return false };
+    let is_wrong = |found: &Condition| found.reason == SynchronizingReason::Error.as_str();
+    sync.last_sync_start_time.is_some() || sync.conditions.iter().flatten().any(is_wrong)
 }
 
 /// The claim's credentials; answers their version, or what is missing.
@@ -211,7 +213,7 @@ async fn ensure_credentials(
     let spec = &material.repository.spec;
     let user = User::Claim(material.key);
     let (namespace, name) = (material.key.namespace(), material.key.credentials_name());
-    let needs_look = is_unbound(material.claim) || has_trouble(material, context);
+    let needs_look = is_unbound(material.claim) || needs_secret(material, context);
     match &spec.credentials {
         Credentials::SecretRef(reference) => {
             let from = reference.namespace.as_deref().unwrap_or(&context.settings.namespace);

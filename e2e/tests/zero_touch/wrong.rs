@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::s3::S3;
-use e2e::{Protected, REPOSITORY, SOURCE, labelled};
+use e2e::{Protected, SOURCE, labelled};
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// A claim with one backup of a tree, deleted; and the tree.
 async fn gone(protected: &Protected<'_>, claim: &str) -> Result<String> {
@@ -39,11 +40,16 @@ fn a_claim_waits_while_another_repository_is_there() -> Result<()> {
     e2e::test("other", async |space| {
         let protected = Protected::new(space).await?;
         let tree = gone(&protected, "data").await?;
-        let pin = async |id: Value| space.patch(&REPOSITORY, &space.name, json!({"spec": {"id": id}})).await;
-        pin("0123456789abcdef".into()).await?;
+        gone(&protected, "other").await?;
+        let own = protected.server.files().join(&space.name);
+        let aside = protected.server.files().with_file_name("aside");
+        std::fs::rename(own.join("data"), &aside).context("take the repository away")?;
+        let copied = Command::new("cp").arg("-a").arg(own.join("other")).arg(own.join("data")).status();
+        ensure!(copied.context("run cp")?.success(), "copy another one into its place");
         protected.claim("data").await?;
         protected.held("data", "WrongRepository").await?;
-        pin(Value::Null).await?;
+        std::fs::remove_dir_all(own.join("data")).context("take the other one away")?;
+        std::fs::rename(&aside, own.join("data")).context("put the right one back")?;
         protected.hold_trees(&["data"], &[tree]).await?;
         protected.remove().await
     })
