@@ -1,5 +1,5 @@
 //! What happens while parts of the product are gone. There is one installation for all tests, so these run one after the
-//! other, and after all that need it.
+//! other, and in a program of their own: no tests that need it run beside them.
 
 mod chaos;
 mod dead;
