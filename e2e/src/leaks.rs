@@ -41,7 +41,13 @@ async fn left_over(space: &Space) -> Result<Vec<String>> {
     let is_result = |kind: &Kind, wanted: &str| {
         written.iter().any(|found| match kind {
             kind if *kind == CLAIM => wanted == format!("volsync-{}-dest", name(found)),
-            kind => *kind == SNAPSHOT && found["status"]["latestImage"]["name"] == wanted,
+            // Who goes over to Direct keeps the image there was.
+            kind => {
+                let is_image = found["status"]["latestImage"]["name"] == wanted;
+                let is_kept = found["spec"]["kopia"]["copyMethod"] == "Direct"
+                    && wanted.starts_with(&format!("volsync-{}-dest-", name(found)));
+                *kind == SNAPSHOT && (is_image || is_kept)
+            }
         })
     };
     let belongs = |kind: &Kind, name: &str| {

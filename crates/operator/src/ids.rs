@@ -127,10 +127,11 @@ mod tests {
 
     #[test]
     fn what_somebody_sets_counts_first() {
-        let known = Some(Ids { uid: 1234, gid: 5, fs_group: None });
+        let reader = Ids { uid: 1234, gid: 5, fs_group: None };
+        let known = Some(reader);
         let with = |spec| serde_json::from_value::<Mover>(spec).unwrap();
         assert_eq!(of_policy(&Mover::default(), None), USUAL);
-        assert_eq!(of_policy(&Mover::default(), known), known.unwrap());
+        assert_eq!(of_policy(&Mover::default(), known), reader);
         assert_eq!(of_policy(&with(json!({"uid": 7})), known), Ids::alike(7));
         assert_eq!(of_policy(&with(json!({"uid": 7, "gid": 8})), known), Ids { uid: 7, gid: 8, fs_group: Some(8) });
         assert_eq!(of_policy(&with(json!({"fsGroup": 9})), known), Ids { uid: 1234, gid: 5, fs_group: Some(9) });

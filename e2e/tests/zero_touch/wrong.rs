@@ -1,10 +1,9 @@
 //! A repository that is not the right one, in every way: the claim waits and says why, and comes back when it is mended.
 
 use anyhow::{Context, Result, ensure};
-use e2e::s3::S3;
-use e2e::{Protected, SOURCE, labelled};
+use e2e::s3::{ACCESS_KEY, S3, SECRET_KEY};
+use e2e::{PASSWORD, Protected, SOURCE, labelled, program};
 use serde_json::{Value, json};
-use std::process::Command;
 
 /// A claim with one backup of a tree, deleted; and the tree.
 async fn gone(protected: &Protected<'_>, claim: &str) -> Result<String> {
@@ -40,12 +39,20 @@ fn a_claim_waits_while_another_repository_is_there() -> Result<()> {
     e2e::test("other", async |space| {
         let protected = Protected::new(space).await?;
         let tree = gone(&protected, "data").await?;
-        gone(&protected, "other").await?;
         let own = protected.server.files().join(&space.name);
         let aside = protected.server.files().with_file_name("aside");
         std::fs::rename(own.join("data"), &aside).context("take the repository away")?;
-        let copied = Command::new("cp").arg("-a").arg(own.join("other")).arg(own.join("data")).status();
-        ensure!(copied.context("run cp")?.success(), "copy another one into its place");
+        let created = program()?
+            .args(["repository", "create", "--format", "kopia"])
+            .args(["--store", &protected.server.store(&format!("{}/data", space.name))])
+            .envs([
+                ("PERENNIAL_PASSWORD", PASSWORD),
+                ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+                ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ])
+            .output()
+            .context("run perennial")?;
+        ensure!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         protected.claim("data").await?;
         protected.held("data", "WrongRepository").await?;
         std::fs::remove_dir_all(own.join("data")).context("take the other one away")?;
