@@ -44,7 +44,7 @@ fn a_claim_waits_while_another_repository_is_there() -> Result<()> {
         std::fs::rename(own.join("data"), &aside).context("take the repository away")?;
         let created = program()?
             .args(["repository", "create", "--format", "kopia"])
-            .args(["--store", &protected.server.store(&format!("{}/data", space.name))])
+            .args(["--store", &protected.server.store(&format!("{}/new", space.name))])
             .envs([
                 ("PERENNIAL_PASSWORD", PASSWORD),
                 ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
@@ -53,6 +53,7 @@ fn a_claim_waits_while_another_repository_is_there() -> Result<()> {
             .output()
             .context("run perennial")?;
         ensure!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+        std::fs::rename(own.join("new"), own.join("data")).context("put a new one into its place")?;
         protected.claim("data").await?;
         protected.held("data", "WrongRepository").await?;
         std::fs::remove_dir_all(own.join("data")).context("take the other one away")?;
