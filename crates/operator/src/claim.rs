@@ -322,7 +322,9 @@ async fn carry_out(
         // A history that was seen is expected from now on, also if this cluster has never written to it.
         if let (Verdict::Restore { snapshot }, Some(id)) = (&recorded.verdict, &recorded.repository_id) {
             let ids = ids::of_snapshot(snapshot.owner).filter(|ids| *ids != ids::USUAL);
-            let entry = Entry { repository_id: id.clone(), ids };
+            let known = context.ledger.of(&repository, material.key).filter(|known| known.repository_id == *id);
+            let is_foreign = known.is_none_or(|known| known.is_foreign);
+            let entry = Entry { repository_id: id.clone(), ids, is_foreign };
             let namespace = &context.settings.namespace;
             context.ledger.note(&context.client, namespace, &repository, material.key, entry).await?;
         }

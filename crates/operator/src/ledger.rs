@@ -33,6 +33,9 @@ pub struct Entry {
     /// As whom its next backup runs, if that is not the usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Ids>,
+    /// Whether it was seen and no backup was added to it here: whoever wrote it need not have kept a ledger in the store.
+    #[serde(default, rename = "foreign", skip_serializing_if = "std::ops::Not::not")]
+    pub is_foreign: bool,
 }
 
 /// Claims of one repository, by `namespace/name`.
@@ -83,6 +86,12 @@ impl Mirror {
         repositories.get(repository).is_some_and(|records| !records.is_empty())
     }
 
+    /// Whether the store must have a ledger: a backup was made here, and with it a record there.
+    pub fn has_been_written(&self, repository: &str) -> bool {
+        let repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
+        repositories.get(repository).is_some_and(|records| records.values().any(|entry| !entry.is_foreign))
+    }
+
     /// Notes that a claim has a backup, and writes that down if it is new.
     ///
     /// # Errors
@@ -126,5 +135,26 @@ impl Mirror {
         let mut repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
         repositories.entry(repository.to_owned()).or_default().insert(claim.to_string(), entry);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_that_was_only_seen_promises_no_ledger() {
+        let seen = r#"{"repositoryId":"r1","foreign":true}"#;
+        let written = r#"{"repositoryId":"r2"}"#;
+        let records = |texts: &[&str]| -> Records {
+            let entries = texts.iter().map(|text| serde_json::from_str::<Entry>(text).unwrap());
+            entries.enumerate().map(|(number, entry)| (format!("media/{number}"), entry)).collect()
+        };
+        let mirror = Mirror { repositories: Mutex::new([("default".to_owned(), records(&[seen]))].into()) };
+        assert!(mirror.knows("default") && !mirror.has_been_written("default"));
+        let mirror = Mirror { repositories: Mutex::new([("default".to_owned(), records(&[seen, written]))].into()) };
+        assert!(mirror.has_been_written("default"));
+        let entry: Entry = serde_json::from_str(seen).unwrap();
+        assert_eq!(serde_json::to_string(&entry).unwrap(), seen);
     }
 }

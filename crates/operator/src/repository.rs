@@ -276,7 +276,7 @@ async fn report(repository: &BackupRepository, found: &Found, context: &Context)
 fn used_words(repository: &BackupRepository, context: &Context) -> (Option<String>, Option<String>) {
     let (spec, status) = (&repository.spec, repository.status.as_ref());
     let name = repository.name_any();
-    let new = spec.declared_new(status).filter(|_| context.ledger.knows(&name)).map(str::to_owned);
+    let new = spec.declared_new(status).filter(|_| context.ledger.has_been_written(&name)).map(str::to_owned);
     let confirmed = spec.mass_fresh_confirmed(status).filter(|_| rebuild::is_over(context, &name)).map(str::to_owned);
     (
         new.or_else(|| status.and_then(|status| status.declared_new.clone())),

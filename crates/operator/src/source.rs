@@ -135,6 +135,6 @@ async fn count(
     if !done.is_good && !teaches {
         return Ok(());
     }
-    let entry = Entry { repository_id: id.clone(), ids: done.ids };
+    let entry = Entry { repository_id: id.clone(), ids: done.ids, is_foreign: false };
     context.ledger.note(&context.client, &context.settings.namespace, &repository, &own.key, entry).await
 }

@@ -261,7 +261,7 @@ fn expected(
             .clone()
             .or_else(|| known.as_ref().map(|entry| entry.repository_id.clone())),
         creation: repository.spec.create,
-        ledger_expected: context.ledger.knows(&repository.name_any()),
+        ledger_expected: context.ledger.has_been_written(&repository.name_any()),
         backup_expected: known.is_some(),
         restore_as_of: as_of,
         ..Expected::default()
