@@ -3,10 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use e2e::s3::{ACCESS_KEY, SECRET_KEY};
-use e2e::{CLAIM, PASSWORD, POD, Protected, SECRET, Space, labelled, program, say};
+use e2e::{CLAIM, PASSWORD, POD, Protected, Space, labelled, program, say};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,33 +30,36 @@ fn perennial(protected: &Protected<'_>, prefix: &str, arguments: &[&str]) -> Res
 }
 
 /// The greatest memory of the catalog's process, as this machine sees it.
-fn peak_of_catalog(repository: &str) -> Result<u64> {
+fn peak_of_catalog(pod: &Value) -> Result<u64> {
+    let uid = pod["metadata"]["uid"].as_str().context("a pod has a UID")?;
+    let in_systemd = uid.replace('-', "_");
     for entry in std::fs::read_dir("/proc").context("list /proc")? {
         let directory = entry.context("list /proc")?.path();
         let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
-        let words = read("cmdline");
-        if words.contains("catalog") && (words.contains(repository) || read("cgroup").contains(repository)) {
+        let groups = read("cgroup");
+        if read("cmdline").contains("catalog") && (groups.contains(uid) || groups.contains(&in_systemd)) {
             let status = read("status");
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
             return Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024);
         }
     }
-    bail!("no process of the catalog of {repository}")
+    bail!("no process of pod {uid}")
+}
+
+/// The catalog's pod.
+async fn catalog(protected: &Protected<'_>) -> Result<Value> {
+    let system = Space { cluster: protected.space.cluster.clone(), name: "volsync-system".to_owned() };
+    let pods = system.list(&POD).await?;
+    let name = protected.space.name.as_str();
+    let own = pods.into_iter().find(|pod| pod["metadata"]["labels"]["perennial.dev/repository"] == name);
+    own.context("the catalog has a pod")
 }
 
 /// What a catalog counts.
-async fn metrics(protected: &Protected<'_>) -> Result<String> {
-    let system = Space { cluster: protected.space.cluster.clone(), name: "volsync-system".to_owned() };
-    let name = &protected.space.name;
-    let secret = system.get(&SECRET, &format!("perennial-catalog-{name}-token")).await?;
-    let token = secret["data"]["token"].as_str().context("a token")?;
-    let token = String::from_utf8(STANDARD.decode(token).context("decode the token")?)?;
-    let pods = system.list(&POD).await?;
-    let own = pods.iter().find(|pod| pod["metadata"]["labels"]["perennial.dev/repository"] == name.as_str());
-    let address = own.and_then(|pod| pod["status"]["podIP"].as_str()).context("the catalog's address")?.to_owned();
-    let mut stream = TcpStream::connect((address.as_str(), 8080)).await.context("connect to the catalog")?;
-    let request = format!("GET /metrics HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
+async fn metrics(pod: &Value) -> Result<String> {
+    let address = pod["status"]["podIP"].as_str().context("the catalog's address")?;
+    let mut stream = TcpStream::connect((address, 8080)).await.context("connect to the catalog")?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
     Ok(text)
@@ -130,8 +131,9 @@ async fn wave(space: &Space, layout: Layout) -> Result<()> {
             .await?;
     }
     let decided = began.elapsed().as_secs_f64();
-    let peak = peak_of_catalog(&space.name)?;
-    let text = metrics(&protected).await?;
+    let pod = catalog(&protected).await?;
+    let peak = peak_of_catalog(&pod)?;
+    let text = metrics(&pod).await?;
     let opens = text.lines().find(|line| line.starts_with("perennial_catalog_opens_total")).unwrap_or_default();
     say(&format!(
         "{layout:?}: {CLAIMS} claims created in {created:.1} s, decided after {decided:.1} s; catalog {peak} MiB; {opens}"
