@@ -374,7 +374,9 @@ fn decide_seen(snapshots: &Snapshots, claim: &Claim) -> Option<Decision> {
         // Equal times are rare and must not make two looks differ.
         .max_by(|one, other| (one.time, &one.id).cmp(&(other.time, &other.id)));
     let is_held = |held: &&Snapshot| is_quarantined(held);
-    let held = snapshots.quarantined.iter().filter(is_held).filter(in_time).max_by_key(|snapshot| snapshot.time);
+    // One that is listed as good as well counts with whatever is said of it there.
+    let held = snapshots.quarantined.iter().chain(&snapshots.good);
+    let held = held.filter(is_held).filter(in_time).max_by_key(|snapshot| snapshot.time);
     let is_dismissed = |snapshot: &Snapshot| {
         claim.word.dismissed.as_ref().is_some_and(|word| word.covers(&snapshot.id, snapshot.time))
     };

@@ -130,7 +130,11 @@ mod tests {
             claim("late", json!({}), marked("late")),
             claim("used", json!({SELECTED_NODE: "node"}), marked("late")),
             claim("bound", json!({}), json!({"dataSourceRef": source, "volumeName": "v"})),
-            claim("skips", json!({"volsync.backup/skip-restore": "true"}), json!({"volumeName": "v"})),
+            claim(
+                "skips",
+                json!({SKIP_RESTORE[2]: "true", "volsync.backup/skip-restore-reason": "x"}),
+                json!({"volumeName": "v"}),
+            ),
         ];
         let late: StorageClass = serde_json::from_value(json!({
             "metadata": {"name": "late"}, "provisioner": "p", "volumeBindingMode": WAITS,

@@ -139,6 +139,9 @@ fn what_a_person_dismisses_is_not_restored_and_nothing_newer_is_lost_by_it() {
     );
     check(&newer_is_held, &dismissed(Dismissal::UpTo(at(2))), fresh);
     check(&found(holds(&[], &[k1, k2]), knows_others()), &dismissed(Dismissal::UpTo(at(2))), fresh);
+    let twice = found(holds(&[snapshot("k0", 3)], &[snapshot("k0", 1)]), knows_others());
+    let held = "hold OnlyQuarantined: only quarantined snapshots, the newest k0 of 2026-05-01T05:00:00Z";
+    check(&twice, &dismissed(Dismissal::UpTo(at(1))), held);
     let lost = found(holds(&[], &[]), knows_it("r1"));
     check(&lost, &dismissed(Dismissal::UpTo(at(9))), "fresh: snapshot k9 of 2026-05-01T11:00:00Z was dismissed");
     check(

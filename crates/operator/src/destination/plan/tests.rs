@@ -43,7 +43,7 @@ fn claim(name: &str) -> Arc<PersistentVolumeClaim> {
 
 fn image(name: &str, more: Value) -> Arc<VolumeSnapshot> {
     let mut body = json!({
-        "metadata": {"name": name, "ownerReferences": [
+        "metadata": {"name": name, "creationTimestamp": "2026-11-22T06:00:00Z", "ownerReferences": [
             {"apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationDestination", "name": "app", "uid": "d-1"},
         ]},
         "spec": {"source": {}},
