@@ -54,6 +54,8 @@ const ADMISSION: (&str, &str) = ("admissionregistration.k8s.io", "v1");
 
 /// `v1` Namespace.
 pub const NAMESPACE: Kind = Kind::of_the_cluster(CORE, "Namespace", "namespaces");
+/// `v1` Node.
+pub const NODE: Kind = Kind::of_the_cluster(CORE, "Node", "nodes");
 /// `v1` Pod.
 pub const POD: Kind = Kind::new(CORE, "Pod", "pods");
 /// `v1` Service.

@@ -104,6 +104,7 @@ kube kube-apiserver \
     --requestheader-extra-headers-prefix=X-Remote-Extra- \
     --proxy-client-cert-file=pki/front-proxy.crt --proxy-client-key-file=pki/front-proxy.key \
     --allow-privileged=true \
+    --runtime-config=admissionregistration.k8s.io/v1beta1=true \
     --audit-policy-file=config/audit.yaml --audit-log-path=logs/audit.log --audit-log-mode=blocking \
     --audit-log-maxsize=50 --audit-log-maxbackup=3 \
     --feature-gates=CrossNamespaceVolumeDataSource=true

@@ -365,18 +365,19 @@ fn decide_seen(snapshots: &Snapshots, claim: &Claim) -> Option<Decision> {
     let is_quarantined =
         |snapshot: &Snapshot| !is_accepted(snapshot) && snapshots.quarantined.iter().any(|held| held.id == snapshot.id);
     let accepted = snapshots.quarantined.iter().filter(|held| is_accepted(held));
+    // Equal times are rare and must not make two looks differ.
+    let by_age = |one: &&Snapshot, other: &&Snapshot| (one.time, &one.id).cmp(&(other.time, &other.id));
     let newest = snapshots
         .good
         .iter()
         .filter(|snapshot| !is_quarantined(snapshot))
         .chain(accepted)
         .filter(in_time)
-        // Equal times are rare and must not make two looks differ.
-        .max_by(|one, other| (one.time, &one.id).cmp(&(other.time, &other.id)));
+        .max_by(by_age);
     let is_held = |held: &&Snapshot| is_quarantined(held);
     // One that is listed as good as well counts with whatever is said of it there.
     let held = snapshots.quarantined.iter().chain(&snapshots.good);
-    let held = held.filter(is_held).filter(in_time).max_by_key(|snapshot| snapshot.time);
+    let held = held.filter(is_held).filter(in_time).max_by(by_age);
     let is_dismissed = |snapshot: &Snapshot| {
         claim.word.dismissed.as_ref().is_some_and(|word| word.covers(&snapshot.id, snapshot.time))
     };

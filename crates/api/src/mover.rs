@@ -221,6 +221,10 @@ pub struct Report {
     /// Who owns the data, most files first, so that the next run can have the right uid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<Owner>,
+    /// Whose snapshots the repository has, those with the newest first, where it has none that was asked for; as far as
+    /// they fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub available: Vec<Available>,
     /// Wall time of each stage in milliseconds, by the stage's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stages_ms: BTreeMap<String, u64>,
@@ -296,6 +300,18 @@ pub struct Owner {
     pub files: u64,
 }
 
+/// A history that a repository has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Available {
+    /// `username@hostname:path`. One that had to be cut ends in `…`.
+    pub identity: String,
+    /// How many snapshots.
+    pub snapshots: u64,
+    /// When the newest was taken.
+    pub latest: Timestamp,
+}
+
 impl Report {
     /// A report that says only how it ended.
     pub fn new(outcome: Outcome) -> Self {
@@ -311,6 +327,7 @@ impl Report {
             unreadable: Unreadable::default(),
             shortfalls: BTreeMap::new(),
             owners: Vec::new(),
+            available: Vec::new(),
             stages_ms: BTreeMap::new(),
             peak_memory_bytes: 0,
             storage_calls: 0,
@@ -324,7 +341,8 @@ impl Report {
 
     /// The report as JSON of at most [`TERMINATION_MESSAGE_BYTES_MAX`] bytes, whatever it holds.
     ///
-    /// Outcome, class and counters always survive. Sentences are cut, then as many paths follow as there is room for.
+    /// Outcome, class and counters always survive. Sentences are cut, then as many paths follow as there is room for, and
+    /// then as many identities.
     pub fn to_termination_message(&self) -> String {
         let mut report = self.within_limits();
         // The first that does not fit ends the list, so that the paths are really the first ones.
@@ -332,6 +350,14 @@ impl Report {
             report.unreadable.paths.push(cut(path, PATH_BYTES_MAX));
             if report.to_json().len() > TERMINATION_MESSAGE_BYTES_MAX {
                 report.unreadable.paths.pop();
+                break;
+            }
+        }
+        for available in &self.available {
+            let identity = cut(&available.identity, PATH_BYTES_MAX);
+            report.available.push(Available { identity, ..available.clone() });
+            if report.to_json().len() > TERMINATION_MESSAGE_BYTES_MAX {
+                report.available.pop();
                 break;
             }
         }
@@ -343,7 +369,7 @@ impl Report {
         serde_json::from_str(text).map_err(ReportError)
     }
 
-    /// Everything but the paths, each part within its limit. The limits together leave room for some paths.
+    /// Everything but the paths and identities, each part within its limit. The limits together leave room for some paths.
     fn within_limits(&self) -> Self {
         let outcome = match &self.outcome {
             Outcome::Failed { class, reason, hint } => Outcome::Failed {
@@ -360,6 +386,7 @@ impl Report {
             snapshot: self.snapshot.as_ref().map(|id| SnapshotId::new(cut(id.as_str(), ID_BYTES_MAX))),
             repository: self.repository.as_ref().map(|id| RepositoryId::new(cut(id.as_str(), ID_BYTES_MAX))),
             unreadable: Unreadable { count: self.unreadable.count, paths: Vec::new() },
+            available: Vec::new(),
             shortfalls: shortfalls.map(|(kind, count)| (cut(kind, SHORTFALL_BYTES_MAX), *count)).collect(),
             owners: self.owners.iter().take(OWNER_COUNT_MAX).copied().collect(),
             stages_ms: stages.map(|(stage, ms)| (cut(stage, STAGE_BYTES_MAX), *ms)).collect(),

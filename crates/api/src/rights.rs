@@ -68,6 +68,14 @@ pub const OPERATOR: &[Rule] = &[
     },
     Rule {
         scope: Scope::Cluster,
+        group: "",
+        resources: &["nodes"],
+        verbs: &["list", "watch"],
+        names: &[],
+        why: "How many movers run on each.",
+    },
+    Rule {
+        scope: Scope::Cluster,
         group: "storage.k8s.io",
         resources: &["storageclasses"],
         verbs: &["list", "watch"],
@@ -149,10 +157,10 @@ pub const OPERATOR: &[Rule] = &[
     Rule {
         scope: Scope::Cluster,
         group: "perennial.dev",
-        resources: &["backuprepositories/status"],
+        resources: &["backuprepositories/status", "backuppolicies/status"],
         verbs: &["patch"],
         names: &[],
-        why: "Whether a repository answers.",
+        why: "Whether a repository answers, and how many claims take a policy.",
     },
     Rule {
         scope: Scope::Cluster,
@@ -161,6 +169,14 @@ pub const OPERATOR: &[Rule] = &[
         verbs: &["create", "patch"],
         names: &[],
         why: "What happened, told of the object it happened to.",
+    },
+    Rule {
+        scope: Scope::Cluster,
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        verbs: &["list"],
+        names: &[],
+        why: "Whether a VolSync is at work in another namespace.",
     },
     Rule {
         scope: Scope::Own,

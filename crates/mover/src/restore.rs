@@ -1,8 +1,11 @@
 //! A snapshot into a volume.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use api::id::SnapshotId;
 use api::ledger::LedgerEntry;
-use api::mover::{Outcome, Report, RestoreTask, Selection};
+use api::mover::{Available, Outcome, Report, RestoreTask, Selection};
 use engine::{RestoreOptions, RestoreOutcome, Run};
 use repository::{EntryKind, Snapshot};
 use storage::Class;
@@ -29,7 +32,8 @@ pub(crate) fn run(
         return Ok(Outcome::Nothing);
     };
     report.repository = Some(opened.id());
-    let Some(snapshot) = stage("select", clock, report, |_| selected(task, environment, &opened, run))? else {
+    let selected = stage("select", clock, report, |report| selected(task, environment, &opened, run, report))?;
+    let Some(snapshot) = selected else {
         return Ok(Outcome::Nothing);
     };
     report.snapshot = Some(SnapshotId::new(snapshot.id.as_str()));
@@ -62,6 +66,7 @@ fn selected(
     environment: &Environment,
     opened: &Opened,
     run: &Run,
+    report: &mut Report,
 ) -> Result<Option<Snapshot>, Stop> {
     let listing = wait(run, opened.repository.snapshots())?
         .map_err(|error| stopped(run, "list the snapshots", &error, error.class(), error.hint()))?;
@@ -73,6 +78,9 @@ fn selected(
     }
     let entry = if is_named { None } else { recorded(task, opened, run)? };
     let mut candidates = listing.snapshots;
+    if !is_named && candidates.iter().all(|snapshot| snapshot.identity != identity) {
+        report.available = available(&candidates);
+    }
     let is_unknown = candidates.iter().all(|snapshot| snapshot.identity != identity) && entry.is_none();
     if task.may_be_nothing && is_unknown && !is_named {
         tracing::info!(%identity, snapshots = candidates.len(), "No eligible snapshots found: No data will be restored");
@@ -87,6 +95,21 @@ fn selected(
             Err(with_record(stopped(run, "nothing to restore", &error, error.class(), error.hint()), entry.as_ref()))
         }
     }
+}
+
+/// Whose snapshots these are, those with the newest first.
+fn available(snapshots: &[Snapshot]) -> Vec<Available> {
+    let mut found: BTreeMap<String, Available> = BTreeMap::new();
+    for snapshot in snapshots {
+        let identity = snapshot.identity.to_string();
+        let first = Available { identity: identity.clone(), snapshots: 0, latest: snapshot.start };
+        let known = found.entry(identity).or_insert(first);
+        known.snapshots = known.snapshots.saturating_add(1);
+        known.latest = known.latest.max(snapshot.start);
+    }
+    let mut found: Vec<Available> = found.into_values().collect();
+    found.sort_by_key(|available| Reverse(available.latest));
+    found
 }
 
 /// What the ledger says. A record that cannot be believed is no reason to leave an app without its data.

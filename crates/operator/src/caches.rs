@@ -15,7 +15,7 @@ use api::volsync::{ReplicationDestination, ReplicationSource};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Api;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -41,6 +41,8 @@ pub struct Caches {
     pub claims: Store<PersistentVolumeClaim>,
     /// All namespaces.
     pub namespaces: Store<Namespace>,
+    /// All nodes.
+    pub nodes: Store<Node>,
     /// All storage classes.
     pub classes: Store<StorageClass>,
     /// All sources.
@@ -113,10 +115,11 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
     let (namespaces_in, classes_in, sources_in) = (Writer::default(), Writer::default(), Writer::default());
     let (destinations_in, repositories_in, jobs_in) = (Writer::default(), Writer::default(), Writer::default());
     let (pods_in, snapshots_in, catalogs_in) = (Writer::default(), Writer::default(), Writer::default());
-    let snapshot_classes_in = Writer::default();
+    let (snapshot_classes_in, nodes_in) = (Writer::default(), Writer::default());
     let caches = Arc::new(Caches {
         claims: claims_in.as_reader(),
         namespaces: namespaces_in.as_reader(),
+        nodes: nodes_in.as_reader(),
         classes: classes_in.as_reader(),
         sources: sources_in.as_reader(),
         destinations: destinations_in.as_reader(),
@@ -135,6 +138,7 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
     let mut watches = Watches { client, caches: &caches, to: &to, tasks };
     watches.add(all(), claims_in, of_claim);
     watches.add(all(), namespaces_in, of_namespace);
+    watches.add(all(), nodes_in, |_, _: &Node| Vec::new());
     watches.add(all(), classes_in, |_, _: &StorageClass| Vec::new());
     watches.add(all(), sources_in, of_source);
     watches.add(all(), destinations_in, of_destination);
@@ -242,6 +246,7 @@ impl Caches {
         let _listed = tokio::join!(
             self.claims.wait_until_ready(),
             self.namespaces.wait_until_ready(),
+            self.nodes.wait_until_ready(),
             self.classes.wait_until_ready(),
             self.sources.wait_until_ready(),
             self.destinations.wait_until_ready(),

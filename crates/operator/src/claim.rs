@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::decide::HoldReason;
-use api::naming::{ClaimKey, destination_job_name};
+use api::naming::ClaimKey;
 use api::recorded::{Recorded, Verdict};
 use api::v1alpha1::BackupRepository;
 use api::v1alpha1::credentials::Credentials;
@@ -44,10 +44,10 @@ use crate::context::Context;
 use crate::credentials::{self, ExternalSecret, User};
 use crate::error::{Error, retry_after};
 use crate::ids::{self, Ids};
-use crate::job::{self, Direction, Identity};
+use crate::job::{self, Identity};
 use crate::ledger::Entry;
 use crate::names::{DECISION, MANAGED_BY, MANAGER};
-use crate::slots::Start;
+use crate::slots;
 use crate::sync::{self, PAUSE_FOR_SLOT};
 
 /// The version of the credentials that were generated last, on the destination: no Secret is read to know it.
@@ -363,27 +363,12 @@ async fn start(
 ) -> Result<Option<Duration>, Error> {
     let identity = identity(material, snapshot, context).await?;
     let job = material.restore(snapshot, repository, &context.settings.image, identity);
-    let class = material.claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
-    let name = destination_job_name(&material.key.backup_name());
-    let start = Start::new(material.key.namespace(), &name, &material.repository.name_any(), class, Direction::Restore);
-    if !context.slots.take(&start, &material.repository.spec.limits, &context.caches, context.now()) {
+    if !slots::start(&job, &material.repository.spec.limits, context).await? {
         return Ok(Some(PAUSE_FOR_SLOT));
     }
-    match apply::create(&context.client, &job).await {
-        Ok(true) => {
-            let text = format!("restores snapshot {} of {}", snapshot.id, snapshot.time);
-            tell(material.claim, &News { reason: Reason::RestoreStarted, text }, context).await;
-            Ok(None)
-        }
-        Ok(false) => {
-            context.slots.give_back(&start.job);
-            Ok(Some(PAUSE_FOR_SLOT))
-        }
-        Err(error) => {
-            context.slots.give_back(&start.job);
-            Err(error)
-        }
-    }
+    let text = format!("restores snapshot {} of {}", snapshot.id, snapshot.time);
+    tell(material.claim, &News { reason: Reason::RestoreStarted, text }, context).await;
+    Ok(None)
 }
 
 /// As whom the snapshot is restored.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaim, Pod,
-    Toleration,
+    PreferredSchedulingTerm, Toleration,
 };
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
@@ -10,6 +10,12 @@ use kube::api::{Api, ListParams};
 use crate::context::Context;
 use crate::error::Error;
 use crate::names::{CREATED_BY, CREATOR};
+
+/// The one field of a node that a pod can ask for. Source: Kubernetes, NodeSelectorTerm.
+const NODE_NAME: &str = "metadata.name";
+
+/// The weight of a wish that outweighs all others. Source: Kubernetes, PreferredSchedulingTerm: 1 to 100.
+const WEIGHT_MAX: i32 = 100;
 
 /// A pod that uses a claim. Movers are none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -113,7 +119,7 @@ pub fn place(claim: &PersistentVolumeClaim, consumers: &[Consumer]) -> Place {
 /// The affinity with that node in it: every way to satisfy it must have the node as well.
 pub fn on_node(affinity: Option<Affinity>, node: &str) -> Affinity {
     let by_name = NodeSelectorRequirement {
-        key: "metadata.name".to_owned(),
+        key: NODE_NAME.to_owned(),
         operator: "In".to_owned(),
         values: Some(vec![node.to_owned()]),
     };
@@ -125,6 +131,30 @@ pub fn on_node(affinity: Option<Affinity>, node: &str) -> Affinity {
     for term in &mut required.node_selector_terms {
         term.match_fields.get_or_insert_default().push(by_name.clone());
     }
+    affinity
+}
+
+/// The node that [`on_node`] asks for.
+pub fn node_of(affinity: &Affinity) -> Option<String> {
+    let nodes = affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let fields = nodes.node_selector_terms.first()?.match_fields.as_deref()?;
+    let name = fields.iter().find(|field| field.key == NODE_NAME && field.operator == "In")?;
+    name.values.as_deref()?.first().cloned()
+}
+
+/// The affinity with a wish beside it: on none of these nodes, if another will do.
+pub fn rather_not_on(affinity: Option<Affinity>, nodes: &[String]) -> Affinity {
+    let not_on = |node: &String| NodeSelectorRequirement {
+        key: NODE_NAME.to_owned(),
+        operator: "NotIn".to_owned(),
+        values: Some(vec![node.clone()]),
+    };
+    let preference =
+        NodeSelectorTerm { match_fields: Some(nodes.iter().map(not_on).collect()), ..NodeSelectorTerm::default() };
+    let mut affinity = affinity.unwrap_or_default();
+    let wishes =
+        &mut affinity.node_affinity.get_or_insert_default().preferred_during_scheduling_ignored_during_execution;
+    wishes.get_or_insert_default().push(PreferredSchedulingTerm { preference, weight: WEIGHT_MAX });
     affinity
 }
 
@@ -174,6 +204,14 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_are_full_are_a_wish() {
+        let wish = serde_json::to_value(rather_not_on(None, &["one".to_owned(), "two".to_owned()])).unwrap();
+        let field = |node: &str| json!({"key": "metadata.name", "operator": "NotIn", "values": [node]});
+        let expected = json!([{"weight": 100, "preference": {"matchFields": [field("one"), field("two")]}}]);
+        assert_eq!(wish["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"], expected);
+    }
+
+    #[test]
     fn the_node_stands_beside_what_somebody_asks_for() {
         let alone = serde_json::to_value(on_node(None, "one")).unwrap();
         let field = json!([{"key": "metadata.name", "operator": "In", "values": ["one"]}]);
@@ -185,5 +223,7 @@ mod tests {
         }}});
         let both = serde_json::to_value(on_node(serde_json::from_value(given).unwrap(), "one")).unwrap();
         assert_eq!(both.pointer(required), Some(&json!([{"matchExpressions": zone, "matchFields": field}])));
+        assert_eq!(node_of(&serde_json::from_value(both).unwrap()), Some("one".to_owned()));
+        assert_eq!(node_of(&rather_not_on(None, &["one".to_owned()])), None);
     }
 }

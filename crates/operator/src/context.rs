@@ -18,6 +18,7 @@ use crate::claim::rebuild::Admitted;
 use crate::error::{Error, retry_after};
 use crate::ledger::Mirror;
 use crate::metrics::Metrics;
+use crate::neighbours::Neighbours;
 use crate::repository;
 use crate::server::Capabilities;
 use crate::slots::Slots;
@@ -62,6 +63,8 @@ pub struct Context {
     pub slots: Slots,
     /// Which claims of a rebuild may start empty.
     pub admitted: Admitted,
+    /// Others who serve the same kinds.
+    pub neighbours: Neighbours,
     /// Numbers for Prometheus.
     pub metrics: Metrics,
     recorder: Recorder,
@@ -94,6 +97,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             slots: Slots::default(),
             admitted: Admitted::default(),
+            neighbours: Neighbours::new(client.clone(), &settings.namespace),
             metrics: Metrics::default(),
             failures: Mutex::default(),
             secrets: Mutex::default(),

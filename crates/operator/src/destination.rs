@@ -11,7 +11,6 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::naming::destination_job_name;
 use api::recorded::{Recorded, Verdict};
 use api::v1alpha1::repository::Limits;
 use api::volsync::status::{MoverStatus, SUCCESSFUL, SynchronizingReason};
@@ -23,14 +22,14 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use self::observe::{Observed, observe};
+use self::observe::observe;
 use self::plan::{Leftovers, Plan, Step, plan};
 use crate::apply;
 use crate::context::Context;
 use crate::error::Error;
-use crate::job::Direction;
-use crate::names::{CLASS, CLEANUP, CREATED_BY, MANAGED_BY, MANAGER};
-use crate::slots::Start;
+use crate::names::{CLEANUP, CREATED_BY, MANAGED_BY, MANAGER};
+use crate::neighbours;
+use crate::slots;
 use crate::snapshots::VolumeSnapshot;
 use crate::sync::{self, News, PAUSE_FOR_SLOT};
 
@@ -43,12 +42,16 @@ pub async fn reconcile(destination: Arc<ReplicationDestination>, context: Arc<Co
     if is_generated(&destination) || is_other || destination.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    if let Some(other) = context.neighbours.left_to(&*destination).await? {
+        tracing::debug!(destination = apply::describe(&*destination), other, "left to another controller");
+        return Ok(Action::requeue(neighbours::AGE_MAX));
+    }
     let observed = observe(&context, &destination).await?;
     if let Some(job) = &observed.job {
         context.slots.seen(job);
     }
     let plan = plan(&destination, &observed, context.now());
-    let pause = carry_out(&destination, &observed, &plan, &context).await?;
+    let pause = carry_out(&destination, &plan, &context).await?;
     report(&destination, &plan, &context).await?;
     if plan.has_failed {
         context.failed(&*destination);
@@ -65,28 +68,16 @@ pub fn is_generated(destination: &ReplicationDestination) -> bool {
 
 async fn carry_out(
     destination: &ReplicationDestination,
-    observed: &Observed,
     plan: &Plan,
     context: &Context,
 ) -> Result<Option<Duration>, Error> {
-    let namespace = destination.namespace().unwrap_or_default();
     match &plan.step {
         Step::Stay => {}
         Step::Claim(claim) => drop(apply::create(&context.client, &**claim).await?),
         Step::Grow(claim) => grow(claim, context).await?,
         Step::Snapshot(snapshot) => drop(apply::create(&context.client, &**snapshot).await?),
         Step::Start(job) => {
-            let name = destination_job_name(&destination.name_any());
-            let class = job.labels().get(CLASS).cloned().unwrap_or_default();
-            let start = Start::new(&namespace, &name, &observed.repository, &class, Direction::Restore);
-            if !context.slots.take(&start, &Limits::default(), &context.caches, context.now()) {
-                return Ok(Some(PAUSE_FOR_SLOT));
-            }
-            let created = apply::create(&context.client, &**job).await;
-            if !matches!(created, Ok(true)) {
-                context.slots.give_back(&start.job);
-            }
-            if !created? {
+            if !slots::start(job, &Limits::default(), context).await? {
                 return Ok(Some(PAUSE_FOR_SLOT));
             }
         }

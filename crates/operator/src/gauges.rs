@@ -50,7 +50,7 @@ fn claims(
         if let Some(reason) = reason_to_wait(claim) {
             held.push((place.clone(), reason));
         }
-        if is_unbound(claim) && destination_of(claim).is_some() && !waits_for_a_pod(claim, classes) {
+        if is_pending(claim, classes) {
             pending.push(place.clone());
         }
         if is_protected
@@ -85,12 +85,18 @@ fn repositories(repositories: &[Arc<BackupRepository>], out: &mut String) {
     }
 }
 
-fn reason_to_wait(claim: &PersistentVolumeClaim) -> Option<&'static str> {
+/// Why a claim is held, as the decision about it says.
+pub fn reason_to_wait(claim: &PersistentVolumeClaim) -> Option<&'static str> {
     let text = claim.annotations().get(DECISION).map(String::as_str);
     match Recorded::read(text, claim.metadata.uid.as_deref().unwrap_or_default())?.verdict {
         Verdict::Hold { reason, .. } => Some(reason.as_str()),
         Verdict::Restore { .. } | Verdict::Fresh { .. } | Verdict::Kept { .. } => None,
     }
+}
+
+/// Whether a marked claim has no volume although somebody could make one.
+pub fn is_pending(claim: &PersistentVolumeClaim, classes: &[Arc<StorageClass>]) -> bool {
+    is_unbound(claim) && destination_of(claim).is_some() && !waits_for_a_pod(claim, classes)
 }
 
 fn is_unbound(claim: &PersistentVolumeClaim) -> bool {

@@ -71,6 +71,17 @@ pub enum Identity {
     Elevated(Option<Box<PodSecurityContext>>),
 }
 
+impl Identity {
+    /// Elevated where the namespace allows it, else as somebody says, else as those.
+    pub fn of(is_privileged: bool, given: Option<Box<PodSecurityContext>>, ids: Ids) -> Self {
+        match (is_privileged, given) {
+            (true, given) => Self::Elevated(given),
+            (false, Some(given)) => Self::Given(given),
+            (false, None) => Self::Plain(ids),
+        }
+    }
+}
+
 /// Where a repository that is no bucket is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Directory {

@@ -15,7 +15,7 @@ use crate::context::Clock;
 use crate::error::Error;
 
 /// The Lease's name: VolSync's own, so that one of both stands still.
-const NAME: &str = "b95b3104.backube";
+pub const NAME: &str = "b95b3104.backube";
 
 /// After so long without a renewal the Lease is free.
 const DURATION: Duration = Duration::from_secs(15);
@@ -170,12 +170,13 @@ impl Leader {
     }
 }
 
-fn holder(lease: &Lease) -> Option<&str> {
+/// Who holds a Lease, if anybody does; an empty name is nobody.
+pub fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref()
 }
 
-/// What its holder asked for, which need not be one of us.
-fn duration(lease: &Lease) -> Duration {
+/// How long it is its holder's after a renewal: what that asked for, which need not be one of us.
+pub fn duration(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default()).max(Duration::from_secs(1))
 }

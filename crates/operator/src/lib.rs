@@ -43,6 +43,8 @@ mod leader;
 mod ledger;
 mod metrics;
 mod names;
+mod neighbours;
+mod policy;
 mod quantity;
 mod repository;
 mod server;
@@ -115,6 +117,10 @@ pub async fn run(
             Context::new(client.clone(), Arc::clone(&caches), able, catalogs, settings.clone(), clock, ledger);
         let context = Arc::new(context);
         caches.ready(able).await;
+        // It is asked again whenever it matters.
+        if let Err(error) = context.neighbours.at_work().await {
+            tracing::warn!(error = %error.chain(), "it is not known whether another controller is at work");
+        }
         let _first = face.context.set(Arc::clone(&context));
         face.is_ready.store(true, Ordering::Relaxed);
         tracing::info!(claims = caches.claims.len(), sources = caches.sources.len(), "begins");
@@ -123,6 +129,7 @@ pub async fn run(
             () = look_at(&caches.sources, queues.sources, source::reconcile, &context) => {}
             () = look_at(&caches.destinations, queues.destinations, destination::reconcile, &context) => {}
             () = look_at(&caches.repositories, queues.repositories, repository::reconcile, &context) => {}
+            () = policy::keep(&context) => {}
             () = leader.hold() => return Err(StartError::LeaseLost),
         }
         Ok(())

@@ -16,6 +16,7 @@ use api::v1alpha1::credentials::Credentials;
 use api::v1alpha1::repository::Format;
 use api::v1alpha1::store::Store;
 use api::v1alpha1::{BackupRepository, BackupRepositorySpec};
+use api::validate;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use kube::runtime::controller::Action;
@@ -115,6 +116,9 @@ async fn bring_up(repository: &BackupRepository, context: &Context) -> Result<Fo
     if repository.spec.format == Format::Restic {
         let text = "repositories of restic's format are not served by this version".to_owned();
         return Ok(Found { ready: Err((Reason::InvalidSpec, text)) });
+    }
+    if let Some(first) = validate::repository::violations(&repository.spec).first() {
+        return Ok(Found { ready: Err((Reason::InvalidSpec, first.to_string())) });
     }
     let credentials = match catalogs_credentials(repository, context).await? {
         Ok(version) => version,

@@ -12,7 +12,6 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::naming::source_job_name;
 use api::volsync::ReplicationSource;
 use kube::api::Api;
 use kube::runtime::controller::Action;
@@ -24,9 +23,9 @@ use self::plan::{Plan, Step, plan};
 use crate::apply;
 use crate::context::Context;
 use crate::error::Error;
-use crate::job::Direction;
 use crate::ledger::Entry;
-use crate::slots::Start;
+use crate::neighbours;
+use crate::slots;
 use crate::sync::{self, News, PAUSE_FOR_SLOT};
 
 /// Brings a source to where it should be.
@@ -38,12 +37,16 @@ pub async fn reconcile(source: Arc<ReplicationSource>, context: Arc<Context>) ->
     if is_going || source.spec.external.is_some() {
         return Ok(Action::await_change());
     }
+    if let Some(other) = context.neighbours.left_to(&*source).await? {
+        tracing::debug!(source = apply::describe(&*source), other, "left to another controller");
+        return Ok(Action::requeue(neighbours::AGE_MAX));
+    }
     let observed = observe(&context, &source).await?;
     if let Some(job) = &observed.job {
         context.slots.seen(job);
     }
     let plan = plan(&source, &observed, context.now());
-    let pause = carry_out(&source, &observed, &plan, &context).await?;
+    let pause = carry_out(&observed, &plan, &context).await?;
     report(&source, &observed, &plan, &context).await?;
     if plan.has_failed {
         context.failed(&*source);
@@ -53,29 +56,13 @@ pub async fn reconcile(source: Arc<ReplicationSource>, context: Arc<Context>) ->
     Ok(pause.or(plan.again).map_or_else(Action::await_change, Action::requeue))
 }
 
-async fn carry_out(
-    source: &ReplicationSource,
-    observed: &Observed,
-    plan: &Plan,
-    context: &Context,
-) -> Result<Option<Duration>, Error> {
+async fn carry_out(observed: &Observed, plan: &Plan, context: &Context) -> Result<Option<Duration>, Error> {
     match &plan.step {
         Step::Stay => {}
         Step::Snapshot(snapshot) => drop(apply::create(&context.client, &**snapshot).await?),
         Step::Copy(copy) => drop(apply::create(&context.client, &**copy).await?),
         Step::Start(job) => {
-            let run = &observed.run;
-            let namespace = source.namespace().unwrap_or_default();
-            let name = source_job_name(&source.name_any());
-            let start = Start::new(&namespace, &name, &run.repository, &run.class, Direction::Backup);
-            if !context.slots.take(&start, &run.limits, &context.caches, context.now()) {
-                return Ok(Some(PAUSE_FOR_SLOT));
-            }
-            let created = apply::create(&context.client, &**job).await;
-            if !matches!(created, Ok(true)) {
-                context.slots.give_back(&start.job);
-            }
-            if !created? {
+            if !slots::start(job, &observed.run.limits, context).await? {
                 return Ok(Some(PAUSE_FOR_SLOT));
             }
         }

@@ -1,10 +1,12 @@
 //! What sources and destinations have in common: when they are due, the Secret that their mover needs, how they say where
 //! they stand.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::cron::Cron;
 use api::v1alpha1::conditions::{ConditionStatus, Finding, set};
+use api::volsync::method::Method;
 use api::volsync::options::MoverVolume;
 use api::volsync::status::{SYNCHRONIZING, SyncStatus, SynchronizingReason};
 use api::volsync::trigger::Trigger;
@@ -12,6 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use crate::authorities::Authorities;
@@ -22,7 +25,7 @@ use crate::ids::Ids;
 use crate::names::PRIVILEGED_MOVERS;
 
 /// What an object without a mover's section is told.
-pub const NO_METHOD: &str = "a replication method must be specified - enabled movers: [kopia]";
+const NO_METHOD: &str = "a replication method must be specified - enabled movers: [kopia]";
 
 /// What an object without a trigger is told.
 pub const NO_TRIGGER: &str = "no trigger: set spec.trigger.schedule or spec.trigger.manual";
@@ -42,6 +45,54 @@ pub const MANUAL: &str = "perennial.dev/manual";
 
 /// The generation of the object for which a Job was started, on the Job: what has failed since is tried at once.
 pub const GENERATION: &str = "perennial.dev/generation";
+
+/// The reference by which what a run needs belongs to the object that it runs for, and goes with it.
+pub fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Whether `object` was made for `owner`, and not for another of its name.
+pub fn owns<Owner: Resource, K: Resource>(owner: &Owner, object: &K) -> bool {
+    object.owner_references().iter().any(|reference| Some(&reference.uid) == owner.uid().as_ref())
+}
+
+/// The Job of a run if it is the owner's; else the name of the one that stands in its way.
+pub fn own_or_foreign<Owner: Resource>(owner: &Owner, job: Option<Arc<Job>>) -> (Option<Arc<Job>>, Option<String>) {
+    match job {
+        Some(job) if owns(owner, &*job) => (Some(job), None),
+        Some(job) => (None, Some(job.name_any())),
+        None => (None, None),
+    }
+}
+
+/// The Kopia section, or what the condition says.
+pub fn section<Restic, Kopia: Clone>(method: Method<'_, Restic, Kopia>) -> Result<Kopia, String> {
+    match method {
+        Method::Kopia(kopia) => Ok(kopia.clone()),
+        Method::Restic(_) => Err("the restic mover is not served by this version".to_owned()),
+        Method::Foreign(name) => Err(format!("the mover {name} is not served here: {NO_METHOD}")),
+        Method::External(_) | Method::Missing => Err(NO_METHOD.to_owned()),
+        Method::Several(sections) => {
+            let names = sections.names().collect::<Vec<_>>().join(", ");
+            Err(format!("only one replication method can be supplied, here are {names}"))
+        }
+    }
+}
+
+/// What a run says that did all but what these fields of the section ask for.
+pub fn passing_over(text: &str, fields: &[&str]) -> String {
+    match fields {
+        [] => text.to_owned(),
+        fields => format!("{text}; not served, and passed over: {}", fields.join(", ")),
+    }
+}
 
 /// Something worth an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]

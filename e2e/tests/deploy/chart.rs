@@ -111,7 +111,11 @@ fn the_policy_that_marks_has_the_version_that_the_api_server_has() -> Result<()>
         let fixed = ["template", "p", CHART, "--namespace", "volsync-system"];
         let made = e2e::shipped::objects(&Tool::Helm.run(&[&fixed, arguments].concat())?)?;
         let policy = find(&made, "MutatingAdmissionPolicy", "perennial-mark")?;
-        ensure!(find(&made, "MutatingAdmissionPolicyBinding", "perennial-mark")?["apiVersion"] == policy["apiVersion"]);
+        for name in ["perennial-mark", "perennial-mark-by-policy"] {
+            for kind in ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] {
+                ensure!(find(&made, kind, name)?["apiVersion"] == policy["apiVersion"], "{kind} {name}");
+            }
+        }
         Ok(policy["apiVersion"].clone())
     };
     let group = "admissionregistration.k8s.io";

@@ -4,6 +4,8 @@
 mod chaos;
 mod dead;
 mod killed;
+mod lost;
+mod neighbours;
 mod upgraded;
 
 use anyhow::Result;

@@ -6,6 +6,7 @@ mod claims;
 mod destinations;
 mod directories;
 mod external_secrets;
+mod gitops;
 mod guard;
 mod ids;
 mod limits;

@@ -1,8 +1,9 @@
 //! Which claims are backed up, how often, and what happens when that changes.
 
 use anyhow::{Result, ensure};
-use e2e::{CLAIM, Claim, Protected, SOURCE};
+use e2e::{CLAIM, Claim, NAMESPACE, POLICY, Protected, SOURCE, Space};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 #[test]
@@ -132,6 +133,120 @@ fn a_name_may_be_long_and_one_that_is_too_long_says_so() -> Result<()> {
         space.bound(&long).await?;
         ensure!(protected.write(&long, "cat file").await? == "mine\n");
         protected.verified_by_kopia(&long)?;
+        protected.remove().await
+    })
+}
+
+/// Waits until the API server marks such claims: it reads policies some time after they were made.
+async fn marks(space: &Space, claim: Value) -> Result<()> {
+    let trial = PostParams { dry_run: true, ..PostParams::default() };
+    space
+        .retry("claims are marked", async || {
+            let made = space.api(&CLAIM).create(&trial, &serde_json::from_value(claim.clone())?).await?;
+            ensure!(made.data["spec"]["dataSourceRef"].is_object(), "{}", made.data);
+            Ok(())
+        })
+        .await
+}
+
+fn with_kind(mut claim: Value) -> Value {
+    claim["apiVersion"] = "v1".into();
+    claim["kind"] = "PersistentVolumeClaim".into();
+    claim
+}
+
+#[test]
+fn a_policy_picks_claims_that_nobody_could_label() -> Result<()> {
+    e2e::test("unlabelled", async |space| {
+        let selector = json!({
+            "matchLabels": {"app": "db"}, "matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["cache"]}],
+        });
+        let picks = json!({"claims": {"unlabelled": {"selector": selector, "value": "daily"}}});
+        let protected = Protected::with(space, json!({}), picks).await?;
+        let picked = || Claim::new("data").label("app", "db");
+        marks(space, with_kind(picked().build())).await?;
+
+        space.create_object(&CLAIM, picked().build()).await?;
+        space.bound("data").await?;
+        protected.decided("data", "fresh").await?;
+        protected.write("data", "echo mine >file").await?;
+        let source = protected.back_up("data", "one").await?;
+        ensure!(source["spec"]["trigger"]["schedule"] == "0 2 * * *", "{}", source["spec"]);
+        protected.delete("data").await?;
+        space.create_object(&CLAIM, picked().build()).await?;
+        protected.decided("data", "restore").await?;
+        space.bound("data").await?;
+        ensure!(protected.read("data", "file").await? == "mine\n");
+
+        // Those that the selector leaves out, those that say no, and those on their way to somebody.
+        let others = [
+            Claim::new("plain"),
+            Claim::new("cache").label("app", "db").label("tier", "cache"),
+            Claim::new("no").label("app", "db").label("backup", "no"),
+            Claim::new("exempt").label("app", "db").label("backup-exempt", "true"),
+            Claim::new("copy").label("app", "db").label("app.kubernetes.io/created-by", "volsync"),
+        ];
+        for other in others {
+            let claim = space.create_object(&CLAIM, other.build()).await?;
+            ensure!(claim["spec"]["dataSourceRef"].is_null(), "{claim:#}");
+            space.bound(claim["metadata"]["name"].as_str().unwrap_or_default()).await?;
+        }
+        protected.remove().await
+    })
+}
+
+#[test]
+fn a_policy_has_a_label_of_its_own_in_the_namespaces_it_is_for() -> Result<()> {
+    e2e::test("ownlabel", async |space| {
+        let often = json!([{"value": "often", "schedule": "*/30 * * * *"}]);
+        let claims = json!({
+            "namespaces": {"names": null, "selector": {"matchLabels": {"team": space.name}}},
+            "label": {"key": "example.test/snapshots", "values": often},
+        });
+        let protected = Protected::with(space, json!({}), json!({"claims": claims})).await?;
+        let asking = || Claim::new("data").label("example.test/snapshots", "often");
+        // Not yet: the namespace is not one of those.
+        let claim = space.create_object(&CLAIM, Claim::new("before").label("example.test/snapshots", "often").build());
+        ensure!(claim.await?["spec"]["dataSourceRef"].is_null());
+        space.patch(&NAMESPACE, &space.name, json!({"metadata": {"labels": {"team": space.name}}})).await?;
+        marks(space, with_kind(asking().build())).await?;
+        space.create_object(&CLAIM, asking().build()).await?;
+        space.bound("data").await?;
+        protected.decided("data", "fresh").await?;
+        let source = protected.idle("data").await?;
+        ensure!(source["spec"]["trigger"]["schedule"] == "*/30 * * * *", "{}", source["spec"]);
+        protected.remove().await
+    })
+}
+
+#[test]
+fn a_policy_says_how_its_claims_are() -> Result<()> {
+    e2e::test("counted", async |space| {
+        let protected = Protected::new(space).await?;
+        let says = async |ready: &str, counts: Value| {
+            let says = |policy: &Value| {
+                let status = &policy["status"];
+                Ok(status["conditions"][0]["reason"] == ready && status["claims"] == counts)
+            };
+            space.until(&POLICY, &space.name, ready, says).await
+        };
+        let none = json!({"protected": 0, "current": 0, "held": 0, "exempt": 0, "needsReview": 0});
+        says("Ok", none).await?;
+        protected.claim("data").await?;
+        space.bound("data").await?;
+        protected.write("data", "echo mine >file").await?;
+        protected.back_up("data", "one").await?;
+        space.create_object(&CLAIM, Claim::new("misspelt").label("backup", "dialy").build()).await?;
+        let exempt = Claim::new("exempt").label("backup", "daily").label("backup-exempt", "true").build();
+        space.create_object(&CLAIM, exempt).await?;
+        let reason = json!({"metadata": {"annotations": {"perennial.dev/backup-exempt-reason": "a cache"}}});
+        space.patch(&CLAIM, "exempt", reason).await?;
+        says("Ok", json!({"protected": 1, "current": 1, "held": 0, "exempt": 1, "needsReview": 1})).await?;
+        space.patch(&POLICY, &space.name, json!({"spec": {"paused": true}})).await?;
+        says("Paused", json!({"protected": 1, "current": 1, "held": 0, "exempt": 1, "needsReview": 1})).await?;
+        space.patch(&POLICY, &space.name, json!({"spec": {"paused": null, "repository": "nowhere"}})).await?;
+        says("RepositoryNotFound", json!({"protected": 1, "current": 1, "held": 0, "exempt": 1, "needsReview": 1}))
+            .await?;
         protected.remove().await
     })
 }

@@ -101,6 +101,13 @@ fn quarantined_and_unfinished_snapshots_wait_for_a_person() {
     check(&found(holds(&[], &[k1.clone(), k2.clone()]), knows_others()), &UNEXPECTED, held);
     let both = found(holds(std::slice::from_ref(&k2), std::slice::from_ref(&k2)), knows_others());
     check(&both, &UNEXPECTED, held);
+    // Two of the same moment, both in both lists: whichever stands first.
+    let same_moment = |first: &str, second: &str| {
+        let (first, second) = (snapshot(first, 2), snapshot(second, 2));
+        found(holds(&[first.clone(), second.clone()], &[first, second]), knows_others())
+    };
+    check(&same_moment("k1", "k2"), &UNEXPECTED, held);
+    check(&same_moment("k2", "k1"), &UNEXPECTED, held);
     let old_is_held = found(holds(std::slice::from_ref(&k2), std::slice::from_ref(&k1)), knows_others());
     check(
         &old_is_held,

@@ -126,6 +126,20 @@ fn long_text_is_cut_between_characters() {
     check_cut("a\u{1}bcd", 9, "a…");
 }
 
+fn available(identity: &str) -> Available {
+    Available { identity: identity.to_owned(), snapshots: 3, latest: "2026-05-01T03:00:00Z".parse().unwrap() }
+}
+
+#[test]
+fn as_many_identities_as_fit() {
+    let all: Vec<Available> = (0..1000).map(|index| available(&format!("app-{index:04}@media:/data"))).collect();
+    let report = Report { available: all.clone(), ..Report::new(Outcome::Nothing) };
+    let message = report.to_termination_message();
+    assert!((3900..=TERMINATION_MESSAGE_BYTES_MAX).contains(&message.len()), "{}", message.len());
+    let read = Report::from_termination_message(&message).unwrap();
+    assert!(read.available.len() > 30 && all.starts_with(&read.available));
+}
+
 #[test]
 fn as_many_paths_as_fit() {
     let paths: Vec<String> = (0..1000).map(|index| format!("photos/{index:04}.raw")).collect();
@@ -157,6 +171,7 @@ fn the_longest_report_has_room_for_paths() {
         unreadable: Unreadable { count: u64::MAX, paths: vec![long.clone(); 50] },
         shortfalls: (0..50).map(|kind| (format!("{kind:02}{long}"), u64::MAX)).collect(),
         owners: vec![Owner { uid: u32::MAX, gid: u32::MAX, files: u64::MAX }; 50],
+        available: vec![available(&long); 50],
         stages_ms: (0..50).map(|stage| (format!("{stage:02}{long}"), u64::MAX)).collect(),
         peak_memory_bytes: u64::MAX,
         storage_calls: u64::MAX,
@@ -201,6 +216,7 @@ proptest! {
         numbers: [u64; 6],
         paths in prop::collection::vec(hostile(), 0..40),
         owners in prop::collection::vec(any::<(u32, u32, u64)>(), 0..40),
+        identities in prop::collection::vec(hostile(), 0..40),
         stages in prop::collection::btree_map(hostile(), any::<u64>(), 0..40),
     ) {
         let [files, bytes, new_bytes, count, peak_memory_bytes, storage_calls] = numbers;
@@ -217,6 +233,7 @@ proptest! {
             unreadable: Unreadable { count, paths },
             shortfalls: stages.clone(),
             owners: owners.into_iter().map(|(uid, gid, files)| Owner { uid, gid, files }).collect(),
+            available: identities.iter().map(|identity| available(identity)).collect(),
             stages_ms: stages,
             peak_memory_bytes,
             storage_calls,

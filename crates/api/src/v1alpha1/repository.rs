@@ -117,14 +117,14 @@ impl Default for Maintenance {
     }
 }
 
-/// How many movers run at a time; restores come first.
+/// How many movers of the repository run at a time; restores come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
     /// In all.
     #[schemars(range(min = 1, max = 1000))]
     pub movers: u32,
-    /// On one node.
+    /// On one node, where there is a choice: a volume that only one node can reach is waited for only if that is known.
     #[schemars(range(min = 1, max = 1000))]
     pub per_node: u32,
     /// On volumes of one storage class.

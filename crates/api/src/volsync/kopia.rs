@@ -121,6 +121,30 @@ pub struct DestinationKopia {
     pub mover: MoverConfig,
 }
 
+impl SourceKopia {
+    /// The fields that are set and that our mover passes over.
+    pub fn unserved(&self) -> Vec<&'static str> {
+        let set = [
+            (self.actions.is_some(), "actions"),
+            (self.policy_config.is_some(), "policyConfig"),
+            (self.additional_args.as_ref().is_some_and(|flags| !flags.is_empty()), "additionalArgs"),
+        ];
+        set.into_iter().filter_map(|(is_set, name)| is_set.then_some(name)).collect()
+    }
+}
+
+impl DestinationKopia {
+    /// The fields that are set and that our mover passes over.
+    pub fn unserved(&self) -> Vec<&'static str> {
+        let set = [
+            (self.shallow.is_some_and(|depth| depth > 0), "shallow"),
+            (self.policy_config.is_some(), "policyConfig"),
+            (self.additional_args.as_ref().is_some_and(|flags| !flags.is_empty()), "additionalArgs"),
+        ];
+        set.into_iter().filter_map(|(is_set, name)| is_set.then_some(name)).collect()
+    }
+}
+
 /// How many snapshots stay, per period.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -23,19 +23,24 @@ fn nothing_is_as_good_where_the_task_says_so_and_there_never_was_anything() {
     let patient = || RestoreTask { may_be_nothing: true, delete_extra: true, ..world.restore_task("restored") };
     std::fs::write(patient().data.join("mine"), "mine").unwrap();
     let nothing = |task: RestoreTask| {
-        assert_eq!(world.work(&Task::Restore(task)).outcome, Outcome::Nothing);
+        let report = world.work(&Task::Restore(task));
+        assert_eq!(report.outcome, Outcome::Nothing);
         assert_eq!(world.files("restored").len(), 1, "the volume stays as it is");
+        report.available
     };
-    nothing(patient());
+    assert_eq!(nothing(patient()), []);
     assert!(world.store.names().is_empty(), "a restore creates nothing");
     let expected = RestoreTask { expected_repository_id: Some(RepositoryId::new("00ff")), ..patient() };
     failed(&world.work(&Task::Restore(expected)), Class::Blocked, "RepositoryMissing: ");
     world.fill();
     world.backup();
+    let identity = patient().identity.to_string();
     let mut another = patient();
     another.identity.username = "another".to_owned();
     another.claim = api::naming::ClaimKey::new("media", "another").unwrap();
-    nothing(another);
+    let available = nothing(another);
+    let [known] = &available[..] else { panic!("{available:?}") };
+    assert_eq!((known.identity.as_str(), known.snapshots), (identity.as_str(), 1));
     // There was something, and it is gone.
     let ids: Vec<_> = world.snapshots().into_iter().map(|snapshot| snapshot.id).collect();
     world.runtime.block_on(world.repository().forget(&ids)).unwrap();

@@ -20,6 +20,7 @@ use crate::caches::{destination_of, key};
 use crate::context::Context;
 use crate::destination::is_generated;
 use crate::error::Error;
+use crate::neighbours;
 use crate::quantity;
 use crate::snapshots::VolumeSnapshot;
 use crate::sync::News;
@@ -91,6 +92,10 @@ pub async fn populate(claim: &PersistentVolumeClaim, context: &Context) -> Resul
     let is_waiting = volume_of(claim).is_none();
     if !is_waiting && prime.is_none() {
         return Ok(None);
+    }
+    if let Some(other) = context.neighbours.at_work().await? {
+        tracing::debug!(claim = apply::describe(claim), other, "left to another controller");
+        return Ok(is_waiting.then_some(neighbours::AGE_MAX));
     }
     let names =
         ClaimKey::new(namespace, claim.name_any()).map_err(|error| Error::Object { what: error.to_string() })?;

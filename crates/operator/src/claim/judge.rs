@@ -88,18 +88,25 @@ pub fn judge(
     if is_movers || claim.labels().contains_key(POPULATOR_FOR) || claim.labels().contains_key(CLEANUP) {
         return Judgement::Ignored(Ignored::Helper);
     }
-    let mut is_excluded = false;
-    for policy in policies {
-        let claims = &policy.spec.claims;
-        if !claims.includes(&namespace, namespace_labels) {
-            is_excluded |= claim.labels().contains_key(&claims.label.key);
-            continue;
-        }
-        if let Some(value) = asked(claim, policy) {
-            return of_value(claim, policy, value);
-        }
+    if let Some((policy, value)) = asking(claim, namespace_labels, policies) {
+        return of_value(claim, policy, value);
     }
+    let is_excluded = policies.iter().any(|policy| {
+        let claims = &policy.spec.claims;
+        claim.labels().contains_key(&claims.label.key) && !claims.includes(&namespace, namespace_labels)
+    });
     Judgement::Ignored(if is_excluded { Ignored::ExcludedNamespace } else { Ignored::NoLabel })
+}
+
+/// The policy that counts for a claim, if one does, and the value by which the claim asks it for backups.
+pub fn asking<'a>(
+    claim: &'a PersistentVolumeClaim,
+    namespace_labels: &BTreeMap<String, String>,
+    policies: &'a [Arc<BackupPolicy>],
+) -> Option<(&'a Arc<BackupPolicy>, &'a str)> {
+    let namespace = claim.namespace().unwrap_or_default();
+    let mut fitting = policies.iter().filter(|policy| policy.spec.claims.includes(&namespace, namespace_labels));
+    fitting.find_map(|policy| Some((policy, asked(claim, policy)?)))
 }
 
 /// The value by which the claim asks this policy for backups, if it does.

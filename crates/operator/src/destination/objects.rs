@@ -9,7 +9,7 @@ use api::volsync::kopia::DestinationKopia;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use super::observe::Observed;
@@ -35,19 +35,8 @@ fn metadata(destination: &ReplicationDestination, name: String) -> ObjectMeta {
         name: Some(name),
         namespace: destination.namespace(),
         labels: Some(BTreeMap::from([(CREATED_BY.to_owned(), CREATOR.to_owned())])),
-        owner_references: Some(vec![owner(destination)]),
+        owner_references: Some(vec![sync::owner(destination)]),
         ..ObjectMeta::default()
-    }
-}
-
-fn owner(destination: &ReplicationDestination) -> OwnerReference {
-    OwnerReference {
-        api_version: ReplicationDestination::api_version(&()).into_owned(),
-        kind: ReplicationDestination::kind(&()).into_owned(),
-        name: destination.name_any(),
-        uid: destination.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
     }
 }
 
@@ -126,11 +115,6 @@ pub fn job(
         delete_extra: kopia.enable_file_deletion.unwrap_or(false),
     });
     let given = kopia.mover.mover_security_context.clone().map(Box::new);
-    let identity = match (observed.is_privileged, given) {
-        (true, given) => Identity::Elevated(given),
-        (false, Some(given)) => Identity::Given(given),
-        (false, None) => Identity::Plain(observed.ids),
-    };
     let affinity = kopia.mover.mover_affinity.clone();
     let (affinity, tolerations) = match &observed.place {
         Place::Node { name, tolerations } => (Some(consumers::on_node(affinity, name)), tolerations.clone()),
@@ -141,7 +125,7 @@ pub fn job(
     let run = Run {
         name: &destination_job_name(&destination.name_any()),
         namespace: &namespace,
-        owner: owner(destination),
+        owner: sync::owner(destination),
         image: &observed.image,
         direction: Direction::Restore,
         repository: &observed.repository,
@@ -151,7 +135,7 @@ pub fn job(
         is_live: false,
         directory: None,
         authorities: Authorities::of(kopia.custom_ca.as_ref()),
-        identity,
+        identity: Identity::of(observed.is_privileged, given, observed.ids),
         cache: kopia.cache.place.cache_capacity.clone(),
         variables: sync::variables(&volumes),
         resources: kopia.mover.mover_resources.clone(),

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use api::naming::{Identity, VolsyncNames, destination_job_name, volsync_identity};
 use api::volsync::kopia::DestinationKopia;
-use api::volsync::method::Method;
 use api::volsync::{ReplicationDestination, ReplicationSource};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use super::objects::claim_name;
 use crate::authorities::Authorities;
@@ -21,7 +20,7 @@ use crate::error::{Error, retry_after};
 use crate::ids::{self, Ids};
 use crate::job::{self, Progress};
 use crate::snapshots::VolumeSnapshot;
-use crate::sync::{self, NO_METHOD, USER, checked};
+use crate::sync::{self, USER, checked, owns};
 
 /// Everything that [`plan`](super::plan::plan) needs to know.
 #[derive(Clone, Debug)]
@@ -100,17 +99,13 @@ impl Target {
 pub async fn observe(context: &Context, destination: &ReplicationDestination) -> Result<Observed, Error> {
     let caches = &context.caches;
     let namespace = destination.namespace().unwrap_or_default();
-    let kopia = section(destination);
+    let kopia = sync::section(destination.spec.method());
     let known = kopia.as_ref().ok();
     let source = known.and_then(|kopia| discovered(caches, destination, kopia));
     let secret_name = known.and_then(|kopia| repository(kopia, source.as_deref()));
     let target = target(caches, destination, known);
     let job = caches.jobs.get(&key::<Job>(&destination_job_name(&destination.name_any()), Some(namespace.clone())));
-    let (job, foreign_job) = match job {
-        Some(job) if owns(destination, &*job) => (Some(job), None),
-        Some(job) => (None, Some(job.name_any())),
-        None => (None, None),
-    };
+    let (job, foreign_job) = sync::own_or_foreign(destination, job);
     let is_under_way =
         destination.status.as_ref().is_some_and(|status| status.sync.last_sync_start_time.is_some()) && job.is_none();
     let volumes = known.and_then(|kopia| kopia.mover.mover_volumes.clone()).unwrap_or_default();
@@ -151,24 +146,6 @@ pub async fn observe(context: &Context, destination: &ReplicationDestination) ->
         image: context.settings.image.clone(),
         kopia,
     })
-}
-
-fn owns<K: Resource>(destination: &ReplicationDestination, object: &K) -> bool {
-    object.owner_references().iter().any(|owner| Some(&owner.uid) == destination.uid().as_ref())
-}
-
-/// The Kopia section, or what the condition says.
-fn section(destination: &ReplicationDestination) -> Result<DestinationKopia, String> {
-    match destination.spec.method() {
-        Method::Kopia(kopia) => Ok(kopia.clone()),
-        Method::Restic(_) => Err("the restic mover is not served by this version".to_owned()),
-        Method::Foreign(name) => Err(format!("the mover {name} is not served here: {NO_METHOD}")),
-        Method::External(_) | Method::Missing => Err(NO_METHOD.to_owned()),
-        Method::Several(sections) => {
-            let names = sections.names().collect::<Vec<_>>().join(", ");
-            Err(format!("only one replication method can be supplied, here are {names}"))
-        }
-    }
 }
 
 fn target(caches: &Caches, destination: &ReplicationDestination, kopia: Option<&DestinationKopia>) -> Target {
@@ -255,13 +232,17 @@ mod tests {
         serde_json::from_value(body).unwrap()
     }
 
+    fn section(destination: &ReplicationDestination) -> DestinationKopia {
+        destination.spec.kopia.clone().unwrap()
+    }
+
     #[track_caller]
     fn check(kopia: Value, source: Option<Value>, expected: Result<&str, &str>) {
         let destination = destination(kopia);
         let source: Option<ReplicationSource> = source.map(|kopia| {
             serde_json::from_value(json!({"metadata": {"name": "app"}, "spec": {"kopia": kopia}})).unwrap()
         });
-        let found = identity(&destination, &section(&destination).unwrap(), source.as_ref());
+        let found = identity(&destination, &section(&destination), source.as_ref());
         let found = found.as_ref().map(ToString::to_string);
         assert_eq!(found.as_deref().map_err(|error| error.as_str()), expected);
     }
@@ -290,7 +271,7 @@ mod tests {
         let of = |kopia: Value, source: Option<Value>| {
             let source: Option<ReplicationSource> =
                 source.map(|kopia| serde_json::from_value(json!({"metadata": {}, "spec": {"kopia": kopia}})).unwrap());
-            repository(&section(&destination(kopia)).unwrap(), source.as_ref())
+            repository(&section(&destination(kopia)), source.as_ref())
         };
         assert_eq!(of(json!({}), None), None);
         assert_eq!(of(json!({"repository": ""}), Some(json!({"repository": "its"}))).as_deref(), Some("its"));

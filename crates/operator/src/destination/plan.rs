@@ -11,9 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::mover::{Outcome, Report};
+use api::mover::{Available, Outcome, Report};
 use api::volsync::destination::LatestImage;
-use api::volsync::kopia::DestinationKopia;
+use api::volsync::kopia::{AvailableIdentity, DestinationKopia, DestinationKopiaStatus};
 use api::volsync::options::CopyMethod;
 use api::volsync::status::{FAILED, MoverStatus, SUCCESSFUL, SynchronizingReason};
 use api::volsync::{ReplicationDestination, ReplicationDestinationStatus};
@@ -115,6 +115,19 @@ pub fn plan(destination: &ReplicationDestination, observed: &Observed, now: Time
         }
     }
     plan
+}
+
+/// What was found of the identity that was asked for, as far as the mover looked: how many snapshots is told only where
+/// there is none.
+fn note_available(found: &mut DestinationKopiaStatus, report: &Report) {
+    let of = |available: &Available| AvailableIdentity {
+        identity: available.identity.clone(),
+        snapshot_count: i32::try_from(available.snapshots).unwrap_or(i32::MAX),
+        latest_snapshot: Some(Time(available.latest)),
+    };
+    let is_none = !report.available.is_empty();
+    found.snapshots_found = is_none.then_some(0);
+    found.available_identities = is_none.then(|| report.available.iter().map(of).collect());
 }
 
 /// Somebody has to mend it first; whatever they change wakes it.
@@ -242,16 +255,21 @@ fn under_way(
                 plan.condition.1 = format!("Synchronization in-progress: {obstacle}");
             }
         }
-        (Some(job), Some(Progress::Ended(report))) => match judge(report.as_deref(), observed) {
-            Ok(text) => image(destination, observed, wanted, (claim, job, &text), (began, now), plan),
-            Err(why) => {
-                // Something else is asked for by now: no reason to wait.
-                let is_current = sync::is_of_generation(job, destination.meta().generation);
-                let since = if is_current { sync::finished(job).unwrap_or(now) } else { Timestamp::MIN };
-                let left = Leftovers { job: observed.job.clone(), ..Leftovers::default() };
-                fail(why, left, (since, now), observed, plan);
+        (Some(job), Some(Progress::Ended(report))) => {
+            if let Some(report) = report {
+                note_available(plan.status.kopia.get_or_insert_default(), report);
             }
-        },
+            match judge(report.as_deref(), observed) {
+                Ok(text) => image(destination, observed, wanted, (claim, job, &text), (began, now), plan),
+                Err(why) => {
+                    // Something else is asked for by now: no reason to wait.
+                    let is_current = sync::is_of_generation(job, destination.meta().generation);
+                    let since = if is_current { sync::finished(job).unwrap_or(now) } else { Timestamp::MIN };
+                    let left = Leftovers { job: observed.job.clone(), ..Leftovers::default() };
+                    fail(why, left, (since, now), observed, plan);
+                }
+            }
+        }
         (None, _) => begin(destination, observed, wanted, claim, plan),
     }
 }
@@ -332,7 +350,9 @@ fn judge(report: Option<&Report>, observed: &Observed) -> Result<String, String>
     match &report.outcome {
         Outcome::Complete => {
             let id = report.snapshot.as_ref().map_or("none", |id| id.as_str());
-            Ok(format!("snapshot {id} of {whose} restored: {} files, {} bytes", report.files, report.bytes))
+            let text = format!("snapshot {id} of {whose} restored: {} files, {} bytes", report.files, report.bytes);
+            let fields = observed.kopia.as_ref().map(DestinationKopia::unserved).unwrap_or_default();
+            Ok(sync::passing_over(&text, &fields))
         }
         Outcome::Nothing => {
             Ok(format!("No eligible snapshots found: No snapshots of {whose}. No data will be restored"))

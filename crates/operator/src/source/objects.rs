@@ -15,8 +15,8 @@ use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 
 use super::observe::Observed;
 use crate::authorities::Authorities;
@@ -36,19 +36,8 @@ fn metadata(source: &ReplicationSource) -> ObjectMeta {
         name: Some(format!("volsync-{}-src", source.name_any())),
         namespace: source.namespace(),
         labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-        owner_references: Some(vec![owner(source)]),
+        owner_references: Some(vec![sync::owner(source)]),
         ..ObjectMeta::default()
-    }
-}
-
-fn owner(source: &ReplicationSource) -> OwnerReference {
-    OwnerReference {
-        api_version: ReplicationSource::api_version(&()).into_owned(),
-        kind: ReplicationSource::kind(&()).into_owned(),
-        name: source.name_any(),
-        uid: source.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
     }
 }
 
@@ -147,11 +136,6 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
         variables.push(("PERENNIAL_GUARD_BYTES_PERCENT", guard.bytes_percent.to_string()));
     }
     let given = kopia.mover.mover_security_context.clone().map(Box::new);
-    let identity = match (observed.run.is_privileged, given) {
-        (true, given) => Identity::Elevated(given),
-        (false, Some(given)) => Identity::Given(given),
-        (false, None) => Identity::Plain(observed.run.ids),
-    };
     let is_live = source.spec.source_pvc.as_deref() == Some(data);
     let affinity = kopia.mover.mover_affinity.clone();
     let (affinity, tolerations) = match &observed.run.place {
@@ -161,7 +145,7 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
     let run = Run {
         name: &source_job_name(&source.name_any()),
         namespace: &source.namespace().unwrap_or_default(),
-        owner: owner(source),
+        owner: sync::owner(source),
         image: &observed.image,
         direction: Direction::Backup,
         repository: &observed.run.repository,
@@ -171,7 +155,7 @@ pub fn job(source: &ReplicationSource, observed: &Observed, data: &str, manual: 
         is_live,
         directory: spec.and_then(|spec| credentials::directory(&spec.store)),
         authorities: Authorities::of(kopia.custom_ca.as_ref()),
-        identity,
+        identity: Identity::of(observed.run.is_privileged, given, observed.run.ids),
         cache: kopia.cache.place.cache_capacity.clone(),
         variables,
         resources: kopia.mover.mover_resources.clone(),

@@ -9,10 +9,9 @@ use api::v1alpha1::repository::Limits;
 use api::v1alpha1::{BackupPolicy, BackupRepository};
 use api::volsync::ReplicationSource;
 use api::volsync::kopia::SourceKopia;
-use api::volsync::method::Method;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use crate::authorities::Authorities;
 use crate::caches::key;
@@ -26,7 +25,7 @@ use crate::job::{self, Progress};
 use crate::names::{DECISION, MANAGED_BY, MANAGER};
 use crate::repository;
 use crate::snapshots::VolumeSnapshot;
-use crate::sync::{self, NO_METHOD, USER, checked};
+use crate::sync::{self, USER, checked, owns};
 
 /// Everything that [`plan`](super::plan::plan) needs to know.
 #[derive(Clone, Debug)]
@@ -110,17 +109,13 @@ pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Ob
     let namespace = source.namespace();
     let claim = source.spec.source_pvc.as_deref().and_then(|name| caches.claims.get(&key(name, namespace.clone())));
     let (own, kopia) = match own(context, source, claim.as_deref()) {
-        Ok(own) => (own, section(source)),
+        Ok(own) => (own, sync::section(source.spec.method())),
         Err(why) => (None, Err(why)),
     };
     let mut run = run(context, source, claim.as_deref(), kopia.as_ref().ok(), own);
     let name = source.name_any();
     let job = caches.jobs.get(&key::<Job>(&source_job_name(&name), namespace.clone()));
-    let (job, foreign) = match job {
-        Some(job) if owns(source, &*job) => (Some(job), None),
-        Some(job) => (None, Some(job.name_any())),
-        None => (None, None),
-    };
+    let (job, foreign_job) = sync::own_or_foreign(source, job);
     let copy = format!("volsync-{name}-src");
     let snapshot = caches.snapshots.get(&key(&copy, namespace.clone())).filter(|found| owns(source, &**found));
     let copy = caches.claims.get(&key(&copy, namespace.clone())).filter(|found| owns(source, &**found));
@@ -142,7 +137,6 @@ pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Ob
     Ok(Observed {
         progress: job.as_deref().map(|job| job::progress(job, caches)),
         obstacle: job.as_deref().and_then(|job| job::obstacle(job, caches)),
-        foreign_job: foreign,
         directly: without_snapshots(context, &run),
         pause: retry_after(context.failures(source).saturating_add(2)),
         image: context.settings.image.clone(),
@@ -151,27 +145,10 @@ pub async fn observe(context: &Context, source: &ReplicationSource) -> Result<Ob
         run,
         secret,
         job,
+        foreign_job,
         snapshot,
         copy,
     })
-}
-
-fn owns<K: Resource>(source: &ReplicationSource, object: &K) -> bool {
-    object.owner_references().iter().any(|owner| Some(&owner.uid) == source.uid().as_ref())
-}
-
-/// The Kopia section, or what the condition says.
-fn section(source: &ReplicationSource) -> Result<SourceKopia, String> {
-    match source.spec.method() {
-        Method::Kopia(kopia) => Ok(kopia.clone()),
-        Method::Restic(_) => Err("the restic mover is not served by this version".to_owned()),
-        Method::Foreign(name) => Err(format!("the mover {name} is not served here: {NO_METHOD}")),
-        Method::External(_) | Method::Missing => Err(NO_METHOD.to_owned()),
-        Method::Several(sections) => {
-            let names = sections.names().collect::<Vec<_>>().join(", ");
-            Err(format!("only one replication method can be supplied, here are {names}"))
-        }
-    }
 }
 
 /// What stands behind a generated source; an error if that is not there any more. A source that somebody wrote has nothing

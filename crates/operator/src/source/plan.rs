@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::id::RepositoryId;
 use api::mover::{Outcome, Report};
+use api::volsync::kopia::SourceKopia;
 use api::volsync::options::CopyMethod;
 use api::volsync::status::{FAILED, MoverStatus, SUCCESSFUL, SynchronizingReason};
 use api::volsync::{ReplicationSource, ReplicationSourceStatus};
@@ -322,7 +323,10 @@ fn ended(
             let since = sync::finished(job).unwrap_or(now);
             return fail(why, since, observed, now, plan);
         }
-        End::Good(text) => (text, true),
+        End::Good(text) => {
+            let fields = observed.kopia.as_ref().map(SourceKopia::unserved).unwrap_or_default();
+            (sync::passing_over(&text, &fields), true)
+        }
         End::Alarming(text) => (text, false),
     };
     let is_quarantined =

@@ -267,6 +267,15 @@ fn a_run_that_ended_is_recorded_and_cleared_up() {
     assert!(plan.done.is_some_and(|done| done.is_good && !done.is_late && !done.is_quarantined));
     let idle = json!({"lastSyncTime": "2026-11-22T06:29:55Z"});
     check(hourly(), idle, ended(|_| {}), ("clear up", "CleaningUp", false));
+    // What it cannot do of what is asked for is no secret.
+    let asking = |seen: &mut Observed| {
+        ended(|_| {})(seen);
+        let kopia = json!({"repository": "repo", "actions": {"beforeSnapshot": "dump"}, "additionalArgs": ["--x"]});
+        seen.kopia = Ok(serde_json::from_value(kopia).unwrap());
+    };
+    let plan = check(hourly(), status.clone(), asking, ("stay", "CleaningUp", false));
+    let said = plan.news.unwrap().text;
+    assert!(said.ends_with("; not served, and passed over: actions, additionalArgs"), "{said}");
     // What is held back, and what could not all be read, is no success and is not tried again at once.
     let held = |report: &mut Report| {
         report.outcome =
