@@ -71,6 +71,8 @@ impl<'a> Protected<'a> {
             "format": "kopia",
             "store": {"s3": {"endpoint": protected.server.endpoint(), "bucket": BUCKET}},
             "credentials": {"secretRef": {"name": protected.secret()}},
+            // There is one node, and many claims on it.
+            "limits": {"perNode": 4},
         });
         merge(&mut spec, change);
         space.create_object(&REPOSITORY, json!({"metadata": {"name": name}, "spec": spec})).await?;

@@ -67,11 +67,17 @@ pub struct Context {
     pub neighbours: Neighbours,
     /// Numbers for Prometheus.
     pub metrics: Metrics,
-    recorder: Recorder,
+    /// With the number of Events that it was given.
+    recorder: Mutex<(Recorder, usize)>,
+    reporter: Reporter,
     /// By UID: an object of the same name that comes later begins anew.
     failures: Mutex<HashMap<String, u32>>,
     secrets: Mutex<HashMap<String, (Timestamp, Arc<Secret>)>>,
 }
+
+/// Events that a recorder is given: it remembers each for minutes, to count those that come again, and goes through all
+/// of them for each.
+const EVENTS_REMEMBERED_MAX: usize = 256;
 
 /// How long a Secret that somebody keeps is believed before it is read again, and kept in memory. Everything that uses it
 /// copes with an older one: a mover that is refused is started anew.
@@ -94,7 +100,8 @@ impl Context {
     ) -> Self {
         let reporter = Reporter { controller: "volsync-controller".to_owned(), instance: Some(settings.pod.clone()) };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: Mutex::new((Recorder::new(client.clone(), reporter.clone()), 0)),
+            reporter,
             slots: Slots::default(),
             admitted: Admitted::default(),
             neighbours: Neighbours::new(client.clone(), &settings.namespace),
@@ -178,9 +185,18 @@ impl Context {
             action: action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, about).await {
+        if let Err(error) = self.recorder().publish(&event, about).await {
             tracing::warn!(reason, error = %error, "an event was not taken");
         }
+    }
+
+    fn recorder(&self) -> Recorder {
+        let mut known = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.1 == EVENTS_REMEMBERED_MAX {
+            *known = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+        }
+        known.1 += 1;
+        known.0.clone()
     }
 
     /// The pause after one more failure of this object.

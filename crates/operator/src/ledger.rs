@@ -80,6 +80,14 @@ impl Mirror {
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
+    /// The repository's id, as the last backup or restore saw it; none if there is none, or several under one prefix.
+    pub fn id(&self, repository: &str) -> Option<RepositoryId> {
+        let repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = repositories.get(repository)?.values().map(|entry| &entry.repository_id);
+        let first = ids.next()?;
+        ids.all(|id| id == first).then(|| first.clone())
+    }
+
     /// Whether any history in the repository is known.
     pub fn knows(&self, repository: &str) -> bool {
         let repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);

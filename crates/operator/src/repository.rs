@@ -13,7 +13,7 @@ use api::mover::Layout;
 use api::naming::{ClaimKey, DATA_PATH, Identity, VolsyncNames, label_value, volsync_identity};
 use api::v1alpha1::conditions::{ConditionStatus, ConditionType, Finding, Reason, set};
 use api::v1alpha1::credentials::Credentials;
-use api::v1alpha1::repository::Format;
+use api::v1alpha1::repository::{Format, LedgerStatus};
 use api::v1alpha1::store::Store;
 use api::v1alpha1::{BackupRepository, BackupRepositorySpec};
 use api::validate;
@@ -249,15 +249,19 @@ async fn report(repository: &BackupRepository, found: &Found, context: &Context)
     let location = repository.spec.location();
     let reachable = found.ready.is_ok();
     let used = used_words(repository, context);
+    let name = repository.name_any();
+    let is_shared = repository.spec.layout == Layout::Shared;
+    let id = context.ledger.id(&name).filter(|_| is_shared).or_else(|| repository.spec.id.clone());
+    let ledger = LedgerStatus { entries: context.ledger.count(&name) };
     let says_the_same = before.conditions == conditions
         && before.location.as_deref() == Some(location.as_str())
         && before.reachable == Some(reachable)
         && before.observed_generation == repository.meta().generation
+        && (&before.id, before.ledger) == (&id, Some(ledger))
         && (&before.declared_new, &before.mass_fresh_confirmed) == (&used.0, &used.1);
     if says_the_same {
         return Ok(());
     }
-    let name = repository.name_any();
     if before.reachable != Some(reachable) {
         let about = repository.object_ref(&());
         context.tell(&about, !reachable, reason.as_str(), "Look", &message).await;
@@ -267,6 +271,8 @@ async fn report(repository: &BackupRepository, found: &Found, context: &Context)
         "observedGeneration": repository.meta().generation,
         "location": location,
         "reachable": reachable,
+        "id": id,
+        "ledger": ledger,
         "declaredNew": used.0,
         "massFreshConfirmed": used.1,
         "conditions": conditions,

@@ -32,7 +32,7 @@ use crate::mover::Layout;
     printcolumn(name = "Location", type_ = "string", json_path = ".status.location"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
-    printcolumn(name = "Snapshots", type_ = "integer", json_path = ".status.snapshots"),
+    printcolumn(name = "Claims", type_ = "integer", json_path = ".status.ledger.entries"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -223,7 +223,7 @@ pub struct BackupRepositoryStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerStatus {
-    /// Records, one for each claim that has a backup.
+    /// Records, one for each claim that has a backup, as far as this cluster has seen.
     pub entries: u64,
 }
 

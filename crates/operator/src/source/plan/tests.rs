@@ -270,7 +270,10 @@ fn a_run_that_ended_is_recorded_and_cleared_up() {
     // What it cannot do of what is asked for is no secret.
     let asking = |seen: &mut Observed| {
         ended(|_| {})(seen);
-        let kopia = json!({"repository": "repo", "actions": {"beforeSnapshot": "dump"}, "additionalArgs": ["--x"]});
+        let kopia = json!({
+            "repository": "repo", "copyMethod": "Snapshot",
+            "actions": {"beforeSnapshot": "dump"}, "additionalArgs": ["--x"],
+        });
         seen.kopia = Ok(serde_json::from_value(kopia).unwrap());
     };
     let plan = check(hourly(), status.clone(), asking, ("stay", "CleaningUp", false));
