@@ -1,6 +1,6 @@
 //! What is left of ours in a namespace although nobody needs it any more, and of the cluster's objects that belong to it.
 //!
-//! | belongs | for each claim that is labelled or waits for a destination |
+//! | belongs | for each claim that is protected or waits for a destination |
 //! |---|---|
 //! | Secrets `volsync-<pvc>` and `volsync-<pvc>-ca`, ReplicationSource and ReplicationDestination `<pvc>-backup` | yes |
 //! | of a destination that somebody wrote: its claim `volsync-<name>-dest`, and the VolumeSnapshot that is its image | yes |
@@ -81,11 +81,13 @@ async fn left_over(space: &Space) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// Whether objects of a claim may stay: it is labelled, or it names its destination, which it does for ever.
+/// Whether objects of a claim may stay: it is labelled, a policy has picked it without a label, or it names its destination,
+/// which it does for ever.
 fn is_protected(claim: &Value) -> bool {
     let is_helper = claim["metadata"]["labels"]["volsync.backube/populator-pvc-for"].is_string();
     let is_labelled = claim["metadata"]["labels"]["backup"].is_string();
-    !is_helper && (is_labelled || claim["spec"]["dataSourceRef"]["kind"] == "ReplicationDestination")
+    let is_decided = claim["metadata"]["annotations"]["perennial.dev/decision"].is_string();
+    !is_helper && (is_labelled || is_decided || claim["spec"]["dataSourceRef"]["kind"] == "ReplicationDestination")
 }
 
 fn is_generated(object: &Value) -> bool {

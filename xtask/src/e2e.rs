@@ -184,7 +184,7 @@ fn run_on(
 ) -> Result<()> {
     let started = Instant::now();
     let mut command = tests(root, targets, &[])?;
-    if targets == LAST {
+    if !options.control_plane && !options.measure {
         deploy::show_tools(root, &mut command)?;
     }
     command

@@ -91,6 +91,10 @@ fn readiness(policy: &BackupPolicy, caches: &Caches) -> (Reason, String) {
     if let Some(first) = violations.first() {
         return (Reason::InvalidSpec, first.to_string());
     }
+    if !policy.spec.hooks.is_empty() {
+        let why = "spec.hooks: hooks are not run by this version, and backups are taken without them".to_owned();
+        return (Reason::InvalidSpec, why);
+    }
     let name = &policy.spec.repository;
     let Some(repository) = caches.repositories.get(&key(name, None)) else {
         return (Reason::RepositoryNotFound, format!("there is no BackupRepository {name}"));

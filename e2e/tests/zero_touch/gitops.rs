@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::shipped::Shell;
-use e2e::{CLAIM, DESTINATION, Protected, SECRET, SOURCE};
+use e2e::{CLAIM, Claim, DESTINATION, Protected, SECRET, SOURCE};
 use std::fs;
 
 /// Argo CD as it is, Argo CD with `ServerSideApply=true`, Flux.
@@ -79,6 +79,33 @@ fn what_git_does_not_say_is_no_difference() -> Result<()> {
             space.bound(&name).await?;
             ensure!(protected.read(&name, "file").await? == "mine\n");
         }
+        protected.remove().await
+    })
+}
+
+#[test]
+fn one_command_puts_the_backup_in_the_place_of_what_came_up_empty() -> Result<()> {
+    e2e::test("replaced", async |space| {
+        let protected = Protected::new(space).await?;
+        let shell = Shell::new(&space.name)?;
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("claim");
+        fs::write(&file, manifest(&space.name, "data", "hourly"))?;
+        shell.says(&format!("kubectl apply -f {}", file.display()), &[])?;
+        space.bound("data").await?;
+        protected.write("data", "echo mine >file").await?;
+        protected.back_up("data", "one").await?;
+        protected.delete("data").await?;
+        // Made while nothing marks, and empty.
+        space.create_object(&CLAIM, Claim::new("data").build()).await?;
+        space.bound("data").await?;
+        space.patch(&CLAIM, "data", serde_json::json!({"metadata": {"labels": {"backup": "hourly"}}})).await?;
+        let decision = protected.decided("data", "hold").await?;
+        let detail = decision["detail"].as_str().unwrap_or_default();
+        ensure!(detail.contains("kubectl replace --force -f"), "{detail}");
+        shell.says(&format!("kubectl replace --force -f {}", file.display()), &[])?;
+        space.bound("data").await?;
+        ensure!(protected.read("data", "file").await? == "mine\n");
         protected.remove().await
     })
 }

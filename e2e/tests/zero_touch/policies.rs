@@ -191,6 +191,7 @@ fn a_policy_picks_claims_that_nobody_could_label() -> Result<()> {
             ensure!(claim["spec"]["dataSourceRef"].is_null(), "{claim:#}");
             space.bound(claim["metadata"]["name"].as_str().unwrap_or_default()).await?;
         }
+        space.delete_object(&CLAIM, "copy").await?;
         protected.remove().await
     })
 }

@@ -365,7 +365,8 @@ fn keep(claim: &PersistentVolumeClaim, decision: &Decision) -> Verdict {
             }
             let detail = format!(
                 "the claim was bound before anybody looked, and snapshot {} of {} is not in it: create the claim again to \
-                 get it, or annotate the claim with {ACCEPT_DATA}={} to go on with what it has",
+                 get it (`kubectl replace --force -f` its manifest), or annotate it with {ACCEPT_DATA}={} to go on with what \
+                 it has",
                 snapshot.id, snapshot.time, snapshot.id
             );
             Verdict::Hold { reason: HoldReason::BoundWithoutDecision, detail }
