@@ -158,7 +158,15 @@ fn changes_that_leave_data_behind_are_refused() -> Result<()> {
             let created = repositories.create(&PostParams::default(), &named(before)?).await;
             let mut changed = named(after)?;
             changed.metadata.resource_version = created.with_context(|| before.name())?.metadata.resource_version;
-            let outcome = repositories.replace(&name, &dry_run(), &changed).await;
+            // The operator reports on it meanwhile.
+            let outcome = loop {
+                match repositories.replace(&name, &dry_run(), &changed).await {
+                    Err(kube::Error::Api(status)) if status.code == 409 => {
+                        changed.metadata.resource_version = repositories.get(&name).await?.metadata.resource_version;
+                    }
+                    outcome => break outcome,
+                }
+            };
             space.delete_object(&REPOSITORY, &name).await?;
             match (before.verdict.strip_prefix("refused: "), outcome) {
                 (None, outcome) => drop(outcome.with_context(|| before.name())?),
