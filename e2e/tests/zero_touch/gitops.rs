@@ -84,7 +84,7 @@ fn what_git_does_not_say_is_no_difference() -> Result<()> {
 }
 
 #[test]
-fn one_command_puts_the_backup_in_the_place_of_what_came_up_empty() -> Result<()> {
+fn what_came_up_empty_is_not_backed_up_and_one_command_puts_the_backup_in_its_place() -> Result<()> {
     e2e::test("replaced", async |space| {
         let protected = Protected::new(space).await?;
         let shell = Shell::new(&space.name)?;
@@ -96,13 +96,17 @@ fn one_command_puts_the_backup_in_the_place_of_what_came_up_empty() -> Result<()
         protected.write("data", "echo mine >file").await?;
         protected.back_up("data", "one").await?;
         protected.delete("data").await?;
-        // Made while nothing marks, and empty.
+        // Made without the label, and so without the mark: it is not backed up over what there is.
         space.create_object(&CLAIM, Claim::new("data").build()).await?;
         space.bound("data").await?;
         space.patch(&CLAIM, "data", serde_json::json!({"metadata": {"labels": {"backup": "hourly"}}})).await?;
         let decision = protected.decided("data", "hold").await?;
         let detail = decision["detail"].as_str().unwrap_or_default();
-        ensure!(detail.contains("kubectl replace --force -f"), "{detail}");
+        ensure!(
+            decision["reason"] == "BoundWithoutDecision" && detail.contains("kubectl replace --force -f"),
+            "{detail}"
+        );
+        ensure!(space.get(&SOURCE, "data-backup").await?.is_null());
         shell.says(&format!("kubectl replace --force -f {}", file.display()), &[])?;
         space.bound("data").await?;
         ensure!(protected.read("data", "file").await? == "mine\n");

@@ -41,26 +41,6 @@ fn a_claim_that_is_there_already_is_backed_up_once_it_has_the_label() -> Result<
 }
 
 #[test]
-fn a_claim_that_came_up_empty_beside_its_backup_is_not_backed_up() -> Result<()> {
-    e2e::test("gated", async |space| {
-        let protected = Protected::new(space).await?;
-        protected.claim("data").await?;
-        space.bound("data").await?;
-        protected.write("data", "echo mine >file").await?;
-        protected.back_up("data", "one").await?;
-        protected.delete("data").await?;
-        // Made without the label, and so without the mark.
-        space.create_object(&CLAIM, Claim::new("data").build()).await?;
-        space.bound("data").await?;
-        space.patch(&CLAIM, "data", json!({"metadata": {"labels": {"backup": "hourly"}}})).await?;
-        let decision = protected.decided("data", "hold").await?;
-        ensure!(decision["reason"] == "BoundWithoutDecision", "{decision}");
-        ensure!(space.get(&SOURCE, "data-backup").await?.is_null());
-        protected.remove().await
-    })
-}
-
-#[test]
 fn a_misspelt_label_waits_for_a_person() -> Result<()> {
     e2e::test("misspelt", async |space| {
         let protected = Protected::new(space).await?;
