@@ -26,14 +26,19 @@ use crate::names::{CLASS, DIRECTION, REPOSITORY};
 /// is gone, and nobody stands back for it any more.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// How long a pod that the scheduler finds no room for counts as one that will be somewhere soon: most wait for their volume.
+/// One that waits longer must not keep all others from running.
+const PLACED_SOON: Duration = Duration::from_secs(60);
+
 /// Starts a mover, if there is room. Answers whether it was: who gets no slot, or whose predecessor is still there, asks
 /// again later.
 ///
 /// # Errors
 /// The API server refuses, or does not answer.
 pub async fn start(job: &Job, limits: &Limits, context: &Context) -> Result<bool, Error> {
-    let mover = Mover::of(job, None);
-    let Some(full) = context.slots.take(&mover, limits, &context.caches, context.now()) else { return Ok(false) };
+    let now = context.now();
+    let mover = Mover::of(job, None, now);
+    let Some(full) = context.slots.take(&mover, limits, &context.caches, now) else { return Ok(false) };
     let mut job = job.clone();
     if let Some(pod) = pod_of(&mut job)
         && !full.is_empty()
@@ -87,7 +92,7 @@ enum Site {
     Node(String),
     /// Wherever the scheduler will find room.
     Open,
-    /// The scheduler has found no room anywhere.
+    /// The scheduler has not found room anywhere for a while.
     Nowhere,
 }
 
@@ -97,7 +102,8 @@ impl Slots {
         let pods = caches.pods.state();
         let pods: HashMap<&str, &Pod> = pods.iter().filter_map(|pod| Some((job_of(pod)?, &**pod))).collect();
         let jobs = caches.jobs.state_filter(is_running);
-        let of_job = |job: &Job| Mover::of(job, job.metadata.uid.as_deref().and_then(|uid| pods.get(uid).copied()));
+        let pod_of = |job: &Job| job.metadata.uid.as_deref().and_then(|uid| pods.get(uid).copied());
+        let of_job = |job: &Job| Mover::of(job, pod_of(job), now);
         let running: Vec<Mover> = jobs.iter().map(|job| of_job(job)).collect();
         let nodes = caches.nodes.state_filter(is_open);
         let nodes: Vec<String> = nodes.iter().map(|node| node.name_any()).collect();
@@ -203,7 +209,7 @@ fn place(job: &Job) -> String {
 
 impl Mover {
     /// The mover of a Job, and where it is by its pod, if there is one.
-    fn of(job: &Job, pod: Option<&Pod>) -> Self {
+    fn of(job: &Job, pod: Option<&Pod>, now: Timestamp) -> Self {
         let label = |key: &str| job.labels().get(key).cloned().unwrap_or_default();
         let is_restore = label(DIRECTION) == Direction::Restore.as_str();
         Self {
@@ -211,17 +217,19 @@ impl Mover {
             repository: label(REPOSITORY),
             class: label(CLASS),
             direction: if is_restore { Direction::Restore } else { Direction::Backup },
-            site: site(job, pod),
+            site: site(job, pod, now),
         }
     }
 }
 
-fn site(job: &Job, pod: Option<&Pod>) -> Site {
+fn site(job: &Job, pod: Option<&Pod>, now: Timestamp) -> Site {
     if let Some(node) = pod.and_then(|pod| pod.spec.as_ref()?.node_name.as_ref()) {
         return Site::Node(node.clone());
     }
     let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_deref()).unwrap_or_default();
-    if conditions.iter().any(|found| found.type_ == "PodScheduled" && found.status == "False") {
+    let unplaced = conditions.iter().find(|found| found.type_ == "PodScheduled" && found.status == "False");
+    let since = unplaced.and_then(|found| found.last_transition_time.as_ref());
+    if since.and_then(|since| since.0.checked_add(PLACED_SOON).ok()).is_some_and(|until| until <= now) {
         return Site::Nowhere;
     }
     let affinity = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()?.affinity.as_ref());
@@ -329,13 +337,19 @@ mod tests {
             serde_json::from_value::<Job>(json!({"spec": {"template": {"spec": pod}}})).unwrap()
         };
         let pod = |pod: Value| serde_json::from_value::<Pod>(pod).unwrap();
+        let site = |job: &Job, pod: Option<&Pod>| super::site(job, pod, "2026-11-22T06:01:00Z".parse().unwrap());
         let (free, pinned) = (job(json!(null)), job(json!(pinned)));
         assert_eq!(site(&free, None), Site::Open);
         assert_eq!(site(&pinned, None), on("one"));
         let scheduled = pod(json!({"spec": {"containers": [], "nodeName": "two"}}));
         assert_eq!(site(&free, Some(&scheduled)), on("two"));
-        let lost = json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False"}]}});
-        assert_eq!(site(&pinned, Some(&pod(lost))), Site::Nowhere);
+        let unplaced = |since: &str| {
+            let condition = json!({"type": "PodScheduled", "status": "False", "lastTransitionTime": since});
+            pod(json!({"status": {"conditions": [condition]}}))
+        };
+        assert_eq!(site(&free, Some(&unplaced("2026-11-22T06:00:01Z"))), Site::Open, "its volume is on its way");
+        assert_eq!(site(&pinned, Some(&unplaced("2026-11-22T06:00:01Z"))), on("one"));
+        assert_eq!(site(&pinned, Some(&unplaced("2026-11-22T06:00:00Z"))), Site::Nowhere);
     }
 
     #[test]
