@@ -32,6 +32,9 @@ use crate::snapshots::{VolumeSnapshot, VolumeSnapshotClass};
 /// Objects that wait to be looked at before whoever watches has to wait, too.
 const QUEUE_LENGTH: usize = 1024;
 
+/// Objects in a page of a list. Each page is in memory as text and as objects for a while, of all kinds at once at a start.
+const PAGE_LENGTH: u32 = 100;
+
 /// Annotations nobody here reads, and that can be as large as the object.
 const UNREAD: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -132,9 +135,9 @@ pub fn watch(client: &Client, namespace: &str, able: Capabilities, tasks: &mut J
         catalogs: catalogs_in.as_reader(),
     });
 
-    let all = watcher::Config::default;
-    let of_movers = || watcher::Config::default().labels(&format!("{CREATED_BY}={CREATOR}"));
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let all = || watcher::Config::default().page_size(PAGE_LENGTH);
+    let of_movers = || all().labels(&format!("{CREATED_BY}={CREATOR}"));
+    let ours = all().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let mut watches = Watches { client, caches: &caches, to: &to, tasks };
     watches.add(all(), claims_in, of_claim);
     watches.add(all(), namespaces_in, of_namespace);
