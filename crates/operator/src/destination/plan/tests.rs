@@ -197,6 +197,28 @@ fn the_claim_itself_is_the_image_of_direct() {
 }
 
 #[test]
+fn whose_snapshots_there_are_is_told_until_some_are_found() {
+    let direct = || (json!({"copyMethod": "Direct", "shallow": 1}), once(), begun());
+    let nothing = |seen: &mut Observed| {
+        ended(Outcome::Nothing)(seen);
+        let latest = at("2026-11-21T03:00:00Z");
+        let known = Available { identity: "other@media:/data".to_owned(), snapshots: 3, latest };
+        if let Some(Progress::Ended(Some(report))) = &mut seen.progress {
+            report.available = vec![known];
+        }
+    };
+    let plan = check(direct(), nothing, ("stay", "CleaningUp"));
+    let said = serde_json::to_value(plan.status.kopia).unwrap();
+    let known =
+        json!([{"identity": "other@media:/data", "snapshotCount": 3, "latestSnapshot": "2026-11-21T03:00:00Z"}]);
+    assert_eq!((&said["snapshotsFound"], &said["availableIdentities"]), (&json!(0), &known));
+    let plan = check(direct(), ended(Outcome::Complete), ("stay", "CleaningUp"));
+    let said = serde_json::to_value(plan.status.kopia).unwrap();
+    assert!(said["availableIdentities"].is_null() && said["snapshotsFound"].is_null(), "{said}");
+    assert!(plan.news.unwrap().text.ends_with("; not served, and passed over: shallow"));
+}
+
+#[test]
 fn nothing_to_restore_is_a_success_and_failing_is_none() {
     let direct = || (json!({"copyMethod": "Direct"}), once(), begun());
     let plan = check(direct(), ended(Outcome::Nothing), ("stay", "CleaningUp"));
