@@ -234,6 +234,8 @@ pub enum HoldReason {
     MassFresh,
     /// The snapshot does not fit into the claim.
     CapacityTooSmall,
+    /// The snapshot holds files, and the claim is a raw device.
+    VolumeModeMismatch,
     /// What the claim asks for cannot be understood.
     InvalidLabelOrAnnotation,
     /// The claim's policy names a repository that is not there, or that its namespace may not use.
@@ -258,6 +260,7 @@ impl HoldReason {
             Self::WaitingForRepoSecret => "WaitingForRepoSecret",
             Self::MassFresh => "MassFresh",
             Self::CapacityTooSmall => "CapacityTooSmall",
+            Self::VolumeModeMismatch => "VolumeModeMismatch",
             Self::InvalidLabelOrAnnotation => "InvalidLabelOrAnnotation",
             Self::RepositoryNotFound => "RepositoryNotFound",
             Self::BoundWithoutDecision => "BoundWithoutDecision",

@@ -13,6 +13,7 @@ pub mod id;
 pub mod ledger;
 pub mod mover;
 pub mod naming;
+pub mod overview;
 pub mod owner;
 pub mod recorded;
 pub mod retain;

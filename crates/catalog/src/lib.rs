@@ -26,6 +26,7 @@ use storage::{Address, Storage};
 pub mod facts;
 mod ledger;
 mod metrics;
+mod overview;
 pub mod routes;
 mod session;
 

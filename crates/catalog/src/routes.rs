@@ -6,12 +6,13 @@
 //! | `/facts/{namespace}/{pvc}` | what is found now, as [`api::decide::Facts`]; 200 even for "unreachable" |
 //! | `/decide/{namespace}/{pvc}` | the decision, as [`api::decide::Decision`]; `pinned`, `asOf`, `creation`, `ledgerExpected`, `backupExpected`, `declaredNew` say what is expected |
 //! | `/snapshots/{namespace}/{pvc}` | all of them, newest first; 503 unless the listing is complete |
+//! | `/overview` | the store as a whole, as [`api::overview::Overview`]; 503 if it cannot be looked at |
 //! | `/healthz`, `/readyz` | alive; able to answer |
 //! | `/metrics` | Prometheus |
 //!
 //! `username`, `hostname` and `path` name the history where it is not the usual one. Answers about a claim carry an `Age`
 //! in seconds. GET and HEAD only. Where a token is asked for, `/exists` does without: its callers never had one. `/metrics`
-//! names no claim, and does without as well.
+//! and `/overview` name no claim, and do without as well.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,6 +71,7 @@ pub fn router(catalog: Arc<Catalog>) -> Router {
         .route("/readyz", get(readyz))
         // Counts and reasons, no claim's name: Prometheus need not hold a token for each repository.
         .route("/metrics", get(metrics))
+        .route("/overview", get(overview))
         .merge(open)
         .merge(claims)
         .layer(middleware::from_fn_with_state(Arc::clone(&catalog), counted))
@@ -263,6 +265,13 @@ async fn readyz(State(catalog): State<Arc<Catalog>>) -> Response {
     }
 }
 
+async fn overview(State(catalog): State<Arc<Catalog>>) -> Response {
+    match catalog.overview().await {
+        Ok(overview) => Json(overview).into_response(),
+        Err(why) => refusal(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
 async fn metrics(State(catalog): State<Arc<Catalog>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics_text(&catalog)).into_response()
 }
@@ -328,6 +337,7 @@ async fn counted(State(catalog): State<Arc<Catalog>>, request: Request, next: Ne
         Some("healthz") => "healthz",
         Some("readyz") => "readyz",
         Some("metrics") => "metrics",
+        Some("overview") => "overview",
         _ => "other",
     };
     let response = next.run(request).await;

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use api::id::RepositoryId;
 use api::ledger::{KEY_PURPOSE, QUARANTINE_TAG};
@@ -25,7 +26,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use repository::{EntryKind, Identity, Snapshot};
-use repository_kopia::{IndexError, OpenError, ReadError, Repository};
+use repository_kopia::{IndexError, OpenError, ReadError, Repository, Schedule};
 use storage::{Address, ErrorKind, ObjectKey, Storage};
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
@@ -44,8 +45,11 @@ pub(crate) type Outcome = Result<Arc<View>, Arc<LookError>>;
 pub(crate) struct View {
     /// Which look it was, counted from 1.
     pub(crate) number: u64,
-    /// When it began.
+    /// When it began, by the machine's clock and by the world's.
     pub(crate) began: Instant,
+    pub(crate) checked: Timestamp,
+    /// How long it took.
+    pub(crate) took: Duration,
     pub(crate) stands: Stands,
     /// Claims with a ledger record, or why they are not known.
     pub(crate) recorded: Result<BTreeSet<ClaimKey>, String>,
@@ -67,6 +71,7 @@ pub(crate) struct Opened {
     pub(crate) ledger_key: [u8; 32],
     /// What keeps the listing from being complete.
     pub(crate) damage: Option<String>,
+    pub(crate) index_blob_count: usize,
     /// By identity, ascending by start. Compact: a shared repository has a hundred thousand of them.
     pub(crate) snapshots: BTreeMap<Identity, Vec<Record>>,
 }
@@ -188,6 +193,18 @@ impl Session {
         pending.outcome.await
     }
 
+    /// When upkeep is due and what ran before; none without an open repository, or where that cannot be read.
+    pub(crate) async fn schedule(&self) -> Option<Schedule> {
+        let repository = lock(&self.state).repository.as_ref().map(|known| Arc::clone(&known.repository))?;
+        match repository.maintenance_schedule().await {
+            Ok(schedule) => Some(schedule),
+            Err(error) => {
+                tracing::warn!(error = %crate::facts::chain(&error), "how the upkeep is cannot be read");
+                None
+            }
+        }
+    }
+
     /// Whether a repository is held open here.
     fn is_open(&self) -> bool {
         lock(&self.state).repository.is_some()
@@ -259,12 +276,13 @@ impl Session {
     }
 
     async fn look_at_all(&self, number: u64, began: Instant) -> Result<View, LookError> {
+        let checked = self.options.clock.now();
         let open = || self.open_store(&self.options.address, storage::Layout::Plain);
         let store = Arc::clone(self.store.get_or_try_init(open).await?);
         let recorded = ledger::claims(&*store).await;
         let stands = self.look_at_location(&store, recorded.as_ref().ok()).await?;
         let recorded = recorded.map_err(|error| error.to_string());
-        Ok(View { number, began, stands, recorded, store })
+        Ok(View { number, began, checked, took: began.elapsed(), stands, recorded, store })
     }
 
     async fn look_at_location(
@@ -377,6 +395,7 @@ async fn read(known: &Known) -> Result<Opened, LookError> {
         id: RepositoryId::new(repository.unique_id()),
         ledger_key: repository.derive_key(KEY_PURPOSE),
         damage: listing.damage.first().map(|error| crate::facts::chain(error)),
+        index_blob_count: repository.description().index_blob_count,
         snapshots,
     })
 }

@@ -110,7 +110,7 @@ pub fn audit(caches: &Caches, now: Timestamp) -> Audit {
             destination_name(&claim).and_then(|name| caches.destinations.get(&key(&name, claim.namespace())));
         let expected = match &judgement {
             Judgement::Protected(protection) => expected(caches, &claim, protection),
-            Judgement::Ignored(_) | Judgement::Exempt { .. } | Judgement::Review { .. } => None,
+            Judgement::Ignored(_) | Judgement::Exempt { .. } | Judgement::Raw(_) | Judgement::Review { .. } => None,
         };
         entries.push(entry(&claim, &judgement, expected, source.as_deref(), destination.as_deref(), now));
     }
@@ -190,6 +190,13 @@ fn entry(
             blockers.push(why.clone());
             "needs-human-review"
         }
+        Judgement::Raw(protection) => {
+            blockers.extend(protection.said.ignored.clone());
+            if let Some(Verdict::Hold { reason, detail }) = &decision {
+                blockers.push(format!("{reason}: {detail}"));
+            }
+            "needs-human-review"
+        }
         Judgement::Protected(protection) => {
             notes.extend(protection.said.ignored.clone());
             if let Some(Verdict::Hold { reason, detail }) = &decision {
@@ -217,7 +224,7 @@ fn entry(
         mode: "enforce",
         tier: match judgement {
             Judgement::Protected(protection) => Some(protection.cadence.value.clone()),
-            Judgement::Ignored(_) | Judgement::Exempt { .. } | Judgement::Review { .. } => None,
+            Judgement::Ignored(_) | Judgement::Exempt { .. } | Judgement::Raw(_) | Judgement::Review { .. } => None,
         },
         label_source: match (claim.labels().contains_key(ENABLED), claim.labels().contains_key(LABEL)) {
             (true, true) => "both",

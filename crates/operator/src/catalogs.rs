@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::decide::{Claim, Creation, Dismissal, Facts, Ledger, Location, Restore};
 use api::naming::{ClaimKey, Identity};
+use api::overview::Overview;
 use reqwest::{Client, Url};
 
 /// A catalog gives up by itself after so long with "unknown"; this is for one that is gone.
@@ -75,6 +76,12 @@ impl Catalogs {
             ));
         }
         serde_json::from_slice(&body).map_err(|error| format!("it says what makes no sense: {error}"))
+    }
+
+    /// What a catalog knows of its store as a whole; none if it does not say.
+    pub async fn overview(&self, catalog: &str) -> Option<Overview> {
+        let answer = self.http.get(format!("{catalog}/overview")).send().await.ok()?.error_for_status().ok()?;
+        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
     }
 
     /// Whether a catalog is ready, and what it says if it is not.

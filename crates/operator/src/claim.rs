@@ -68,7 +68,7 @@ pub async fn reconcile(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>)
     // Whoever is new in a new namespace is looked at once that is known, too.
     let Some(namespace) = namespace_of(&claim, &context) else { return Ok(Action::await_change()) };
     let judgement = judge(&claim, namespace.labels(), &context.caches.policies_in_order());
-    let is_asked_for = matches!(judgement, Judgement::Protected(_) | Judgement::Review { .. });
+    let is_asked_for = matches!(judgement, Judgement::Protected(_) | Judgement::Raw(_) | Judgement::Review { .. });
     // What is generated for a claim fills it in another way than what somebody has written.
     let pause = match is_asked_for && is_marked(&claim) {
         true => None,
@@ -82,6 +82,11 @@ pub async fn reconcile(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>)
 async fn as_judged(claim: &PersistentVolumeClaim, judgement: Judgement, context: &Context) -> Result<Action, Error> {
     match judgement {
         Judgement::Protected(protection) => protected(claim, protection, context).await,
+        Judgement::Raw(protection) if is_marked(claim) => protected(claim, protection, context).await,
+        Judgement::Raw(_) => {
+            tracing::debug!(claim = apply::describe(claim), "a raw device, which is not backed up");
+            Ok(Action::await_change())
+        }
         Judgement::Review { why } => {
             if is_marked(claim) && is_unbound(claim) {
                 hold(claim, HoldReason::InvalidLabelOrAnnotation, why, context).await?;
@@ -440,7 +445,7 @@ async fn ensure_source(
     let follows = match gate {
         Gate::Ready => true,
         Gate::Disabled => live.is_some(),
-        Gate::WaitingForBound | Gate::WaitingForRestore | Gate::WaitingForAge { .. } => false,
+        Gate::WaitingForBound | Gate::WaitingForRestore | Gate::WaitingForAge { .. } | Gate::NoFiles => false,
     };
     if follows {
         apply::apply(&context.client, live, &material.source()).await?;

@@ -14,6 +14,7 @@ use crate::caches::{Caches, destination_of};
 use crate::claim::judge::{Judgement, judge};
 use crate::metrics::{family, line};
 use crate::names::{DECISION, SELECTED_NODE, SKIP_RESTORE};
+use crate::orphans;
 
 /// The value of a class that waits until a pod wants the volume.
 const WAITS: &str = "WaitForFirstConsumer";
@@ -29,6 +30,10 @@ pub fn text(caches: &Caches) -> String {
         &mut out,
     );
     repositories(&caches.repositories.state(), &mut out);
+    family(&mut out, "perennial_orphans", "gauge", "Objects of ours that nobody needs and that are still there.");
+    for (kind, count) in orphans::count(caches) {
+        line(&mut out, "perennial_orphans", &[("kind", kind.as_str())], count);
+    }
     out
 }
 

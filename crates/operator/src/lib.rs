@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 
 mod apply;
 mod audit;
@@ -44,6 +45,7 @@ mod ledger;
 mod metrics;
 mod names;
 mod neighbours;
+mod orphans;
 mod policy;
 mod quantity;
 mod repository;
@@ -165,11 +167,48 @@ async fn look_at<K, Looking>(
         let next = queue.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(next), queue))
     });
-    let queue = Box::pin(queue);
+    // So that one which never comes to an end is told, too.
+    context.metrics.went_round(kind_of::<K>(), PULSE, context.now());
+    let pulse = pulse(store.clone(), context);
+    let queue = Box::pin(futures::stream::select(queue, pulse.map(Ok)));
     let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    let look = move |object: Arc<K>, context: Arc<Context>| Box::pin(look(object, context));
+    let look = move |object: Arc<K>, context: Arc<Context>| {
+        let looking = look(object, Arc::clone(&context));
+        Box::pin(async move {
+            let outcome = looking.await;
+            context.metrics.went_round(kind_of::<K>(), PULSE, context.now());
+            outcome
+        })
+    };
     let outcomes = controller::applier(look, after_error::<K>, Arc::clone(context), store.clone(), queue, config);
     outcomes.for_each(async |_outcome| {}).await;
+}
+
+/// How often some object of each kind is looked at for no reason: what stands still is told by that from what has nothing
+/// to do.
+const PULSE: Duration = Duration::from_secs(60);
+
+/// The objects of a kind in turn, one with each beat.
+fn pulse<K>(store: Store<K>, context: &Arc<Context>) -> impl Stream<Item = ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut beats = interval(PULSE);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let context = Arc::clone(context);
+    futures::stream::unfold((beats, 0), move |(mut beats, turn)| {
+        let (store, context) = (store.clone(), Arc::clone(&context));
+        async move {
+            loop {
+                beats.tick().await;
+                let objects = store.state();
+                match objects.get(turn % objects.len().max(1)) {
+                    Some(object) => return Some((ObjectRef::from_obj(&**object), (beats, turn.wrapping_add(1)))),
+                    None => context.metrics.went_round(kind_of::<K>(), PULSE, context.now()),
+                }
+            }
+        }
+    })
 }
 
 /// Several changes that come together are one reason to look.

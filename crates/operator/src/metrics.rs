@@ -40,6 +40,14 @@ struct State {
     decisions: BTreeMap<(String, &'static str, &'static str), u64>,
     gates: BTreeMap<(String, String), &'static str>,
     errors: BTreeMap<(&'static str, &'static str), u64>,
+    loops: BTreeMap<&'static str, Round>,
+}
+
+/// When a loop last came to an end, and how often it should.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    ended: Timestamp,
+    period: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +156,11 @@ impl Metrics {
         *self.lock().errors.entry((kind, class)).or_default() += 1;
     }
 
+    /// A loop has looked at something, or at all there is; it does so at least once each `period`.
+    pub fn went_round(&self, name: &'static str, period: Duration, now: Timestamp) {
+        self.lock().loops.insert(name, Round { ended: now, period });
+    }
+
     /// Drops the series of everything that is not there any more.
     pub fn keep(
         &self,
@@ -190,6 +203,15 @@ impl Metrics {
         family(&mut out, "perennial_reconcile_errors_total", "counter", "Looks at objects that have failed.");
         for ((kind, class), count) in &state.errors {
             line(&mut out, "perennial_reconcile_errors_total", &[("kind", kind), ("class", class)], count);
+        }
+        family(&mut out, "perennial_loop_last_run_timestamp_seconds", "gauge", "When a loop last came to an end.");
+        for (name, round) in &state.loops {
+            let labels = [("loop", *name)];
+            line(&mut out, "perennial_loop_last_run_timestamp_seconds", &labels, round.ended.as_second());
+        }
+        family(&mut out, "perennial_loop_period_seconds", "gauge", "How often a loop comes to an end at least.");
+        for (name, round) in &state.loops {
+            line(&mut out, "perennial_loop_period_seconds", &[("loop", *name)], round.period.as_secs());
         }
         out
     }
@@ -311,6 +333,17 @@ mod tests {
         assert!(metrics.text().contains(&format!("volsync_volume_out_of_sync{labels} 0\n")), "{}", metrics.text());
         metrics.keep(|_, _| false, |_, _| true, |_, _| true);
         assert!(!metrics.text().contains(r#"role="source""#), "{}", metrics.text());
+    }
+
+    #[test]
+    fn a_loop_says_when_it_last_came_to_an_end() {
+        let metrics = Metrics::default();
+        for now in ["1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"] {
+            metrics.went_round("claim", Duration::from_secs(60), now.parse().unwrap());
+        }
+        let text = metrics.text();
+        assert!(text.contains("perennial_loop_last_run_timestamp_seconds{loop=\"claim\"} 120\n"), "{text}");
+        assert!(text.contains("perennial_loop_period_seconds{loop=\"claim\"} 60\n"), "{text}");
     }
 
     /// The status after a run, as far as ages rest on it.

@@ -36,6 +36,7 @@ pub async fn keep(context: &Context) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        context.metrics.went_round("policy", AGE_MAX, context.now());
         let mut counts = count(&context.caches, context.now());
         for policy in context.caches.policies.state() {
             let counts = counts.remove(&policy.name_any()).unwrap_or_default();
@@ -59,7 +60,7 @@ fn count(caches: &Caches, now: Timestamp) -> HashMap<String, ClaimCounts> {
         match judge(&claim, namespace.labels(), &policies) {
             Judgement::Ignored(_) => {}
             Judgement::Exempt { .. } => of_policy.exempt += 1,
-            Judgement::Review { .. } => of_policy.needs_review += 1,
+            Judgement::Raw(_) | Judgement::Review { .. } => of_policy.needs_review += 1,
             Judgement::Protected(_) => {
                 of_policy.protected += 1;
                 let waits = gauges::reason_to_wait(&claim).is_some() || gauges::is_pending(&claim, &classes);

@@ -5,12 +5,14 @@
 //! ```
 
 mod objects;
+mod overview;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::mover::Layout;
 use api::naming::{ClaimKey, DATA_PATH, Identity, VolsyncNames, label_value, volsync_identity};
+use api::overview::Overview;
 use api::v1alpha1::conditions::{ConditionStatus, ConditionType, Finding, Reason, set};
 use api::v1alpha1::credentials::Credentials;
 use api::v1alpha1::repository::{Format, LedgerStatus};
@@ -96,6 +98,13 @@ pub fn variables(repository: &BackupRepositorySpec) -> Vec<(&'static str, String
 /// How the repository is found.
 struct Found {
     ready: Result<(), (Reason, String)>,
+    overview: Option<Overview>,
+}
+
+impl Found {
+    fn not_ready(reason: Reason, why: String) -> Self {
+        Self { ready: Err((reason, why)), overview: None }
+    }
 }
 
 /// Brings the catalog up and says how it is.
@@ -115,21 +124,21 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
 async fn bring_up(repository: &BackupRepository, context: &Context) -> Result<Found, Error> {
     if repository.spec.format == Format::Restic {
         let text = "repositories of restic's format are not served by this version".to_owned();
-        return Ok(Found { ready: Err((Reason::InvalidSpec, text)) });
+        return Ok(Found::not_ready(Reason::InvalidSpec, text));
     }
     if let Some(first) = validate::repository::violations(&repository.spec).first() {
-        return Ok(Found { ready: Err((Reason::InvalidSpec, first.to_string())) });
+        return Ok(Found::not_ready(Reason::InvalidSpec, first.to_string()));
     }
     let credentials = match catalogs_credentials(repository, context).await? {
         Ok(version) => version,
-        Err(why) => return Ok(Found { ready: Err((Reason::WaitingForRepoSecret, why)) }),
+        Err(why) => return Ok(Found::not_ready(Reason::WaitingForRepoSecret, why)),
     };
     ensure_token(repository, context).await?;
     let name = catalog_name(&repository.name_any());
     let namespace = &context.settings.namespace;
     let authorities = match catalogs_authorities(repository, context).await? {
         Ok(version) => version,
-        Err(why) => return Ok(Found { ready: Err((Reason::WaitingForRepoSecret, why)) }),
+        Err(why) => return Ok(Found::not_ready(Reason::WaitingForRepoSecret, why)),
     };
     let credentials = [Some(credentials), authorities].into_iter().flatten().collect::<Vec<_>>().join(".");
     let deployment = objects::deployment(repository, &context.settings, &credentials);
@@ -143,8 +152,13 @@ async fn bring_up(repository: &BackupRepository, context: &Context) -> Result<Fo
         apply::apply(&context.client, live.as_ref(), &service).await?;
     }
     let address = format!("http://{name}.{namespace}.svc:{PORT}");
-    let ready = context.catalogs.ready(&address).await;
-    Ok(Found { ready: ready.map_err(|why| (Reason::RepositoryUnreachable, why)) })
+    if let Err(why) = context.catalogs.ready(&address).await {
+        return Ok(Found::not_ready(Reason::RepositoryUnreachable, why));
+    }
+    let before = repository.status.clone().unwrap_or_default();
+    let is_due = overview::is_due(&before, ledger_status(repository, context), context.now());
+    let overview = if is_due { context.catalogs.overview(&address).await } else { None };
+    Ok(Found { ready: Ok(()), overview })
 }
 
 /// The catalog's own credentials; answers their version, or what is missing.
@@ -231,7 +245,7 @@ pub fn token_name(repository: &str) -> String {
 
 async fn report(repository: &BackupRepository, found: &Found, context: &Context) -> Result<(), Error> {
     let before = repository.status.clone().unwrap_or_default();
-    let mut conditions = before.conditions.clone();
+    let mut after = before.clone();
     let (status, reason, message) = match &found.ready {
         Ok(()) => (ConditionStatus::True, Reason::Ok, "the catalog answers".to_owned()),
         Err((reason, why)) => (ConditionStatus::False, *reason, why.clone()),
@@ -244,22 +258,21 @@ async fn report(repository: &BackupRepository, found: &Found, context: &Context)
             message: &message,
             observed_generation: repository.meta().generation,
         };
-        set(&mut conditions, &finding, context.now());
+        set(&mut after.conditions, &finding, context.now());
     }
-    let location = repository.spec.location();
     let reachable = found.ready.is_ok();
-    let used = used_words(repository, context);
     let name = repository.name_any();
     let is_shared = repository.spec.layout == Layout::Shared;
-    let id = context.ledger.id(&name).filter(|_| is_shared).or_else(|| repository.spec.id.clone());
-    let ledger = LedgerStatus { entries: context.ledger.count(&name) };
-    let says_the_same = before.conditions == conditions
-        && before.location.as_deref() == Some(location.as_str())
-        && before.reachable == Some(reachable)
-        && before.observed_generation == repository.meta().generation
-        && (&before.id, before.ledger) == (&id, Some(ledger))
-        && (&before.declared_new, &before.mass_fresh_confirmed) == (&used.0, &used.1);
-    if says_the_same {
+    after.observed_generation = repository.meta().generation;
+    after.location = Some(repository.spec.location());
+    after.id = context.ledger.id(&name).filter(|_| is_shared).or_else(|| repository.spec.id.clone());
+    after.reachable = Some(reachable);
+    after.ledger = Some(ledger_status(repository, context));
+    (after.declared_new, after.mass_fresh_confirmed) = used_words(repository, context);
+    if let Some(overview) = &found.overview {
+        overview::note(overview, after.observed_generation, context.now(), &mut after);
+    }
+    if after == before {
         return Ok(());
     }
     if before.reachable != Some(reachable) {
@@ -267,19 +280,29 @@ async fn report(repository: &BackupRepository, found: &Found, context: &Context)
         context.tell(&about, !reachable, reason.as_str(), "Look", &message).await;
         tracing::info!(repository = name, reachable, %message, "repository");
     }
+    // What there is nothing to say of any more is taken away: a field that is missing would stay.
     let change = json!({"status": {
-        "observedGeneration": repository.meta().generation,
-        "location": location,
-        "reachable": reachable,
-        "id": id,
-        "ledger": ledger,
-        "declaredNew": used.0,
-        "massFreshConfirmed": used.1,
-        "conditions": conditions,
+        "observedGeneration": after.observed_generation,
+        "location": after.location,
+        "id": after.id,
+        "reachable": after.reachable,
+        "checked": after.checked,
+        "latencyMs": after.latency_ms,
+        "snapshots": after.snapshots,
+        "indexBlobs": after.index_blobs,
+        "lastMaintenance": after.last_maintenance,
+        "ledger": after.ledger,
+        "declaredNew": after.declared_new,
+        "massFreshConfirmed": after.mass_fresh_confirmed,
+        "conditions": after.conditions,
     }});
     let repositories: Api<BackupRepository> = Api::all(context.client.clone());
     apply::merge_status(&repositories, &name, &change, &format!("report on BackupRepository {name}")).await?;
     Ok(())
+}
+
+fn ledger_status(repository: &BackupRepository, context: &Context) -> LedgerStatus {
+    LedgerStatus { entries: context.ledger.count(&repository.name_any()) }
 }
 
 /// The tags of `declaredNew` and `massFresh.confirmed` that count no more: there is a backup now, or the rebuild is over.

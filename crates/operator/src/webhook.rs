@@ -100,8 +100,7 @@ fn mark(claim: &Value, namespace: Option<&str>) -> Option<Value> {
         || namespace.is_none_or(|namespace| EXCLUDED_NAMESPACES.contains(&namespace))
         || !spec["dataSource"].is_null()
         || !spec["dataSourceRef"].is_null()
-        || spec["volumeName"].as_str().is_some_and(|name| !name.is_empty())
-        || spec["volumeMode"].as_str().is_some_and(|mode| mode != "Filesystem");
+        || spec["volumeName"].as_str().is_some_and(|name| !name.is_empty());
     if is_left_alone {
         return None;
     }
@@ -183,7 +182,7 @@ mod tests {
         check(json!({"metadata": {"labels": {"backup": "false"}}}), None);
         check(json!({"metadata": {"labels": {"backup": "daily", "backup-exempt": "true"}}}), None);
         check(json!({"spec": {"volumeName": "pv"}}), None);
-        check(json!({"spec": {"volumeMode": "Block"}}), None);
+        check(json!({"spec": {"volumeMode": "Block"}}), Some("data-backup"));
         check(json!({"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}}}), None);
         check(json!({"spec": {"dataSourceRef": {"kind": "Other", "name": "s"}}}), None);
         let claim = json!({"metadata": {"name": "data", "labels": {"backup": "hourly"}}, "spec": {}});

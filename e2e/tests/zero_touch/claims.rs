@@ -1,7 +1,7 @@
 //! A labelled claim's life: fresh, backed up, deleted, back with its data.
 
 use anyhow::{Result, ensure};
-use e2e::{CLAIM, Claim, POD, Pod, Protected, SECRET, SOURCE, STATEFUL_SET};
+use e2e::{CLAIM, Claim, POD, Pod, Protected, SECRET, SOURCE, STATEFUL_SET, labelled};
 use serde_json::{Value, json};
 
 #[test]
@@ -189,6 +189,39 @@ fn all_kinds_of_files_come_back_where_movers_may_do_everything() -> Result<()> {
         protected.claim("data").await?;
         space.bound("data").await?;
         e2e::same_trees(&before, &space.tree("data", ".").await?)?;
+        protected.remove().await
+    })
+}
+
+/// Files cannot be put into a raw device, and a raw device cannot be backed up: the first is no reason to lose them.
+#[test]
+fn a_raw_device_starts_empty_unless_there_are_files() -> Result<()> {
+    e2e::test("raw", async |space| {
+        let protected = Protected::new(space).await?;
+        space.create_object(&CLAIM, labelled("disk").device().size("8Mi").build()).await?;
+        protected.decided("disk", "fresh").await?;
+        space.bound("disk").await?;
+        space.event("disk", "it is not backed up").await?;
+        let write = Pod::shell("write", "echo mine >/dev/disk && head -c 4 /dev/disk").device("disk", "/dev/disk");
+        space.create_object(&POD, write.build()).await?;
+        ensure!(space.succeeded("write").await? == "mine");
+
+        protected.claim("data").await?;
+        space.bound("data").await?;
+        protected.write("data", "echo mine >file").await?;
+        protected.back_up("data", "one").await?;
+        let sources = space.list(&SOURCE).await?;
+        ensure!(sources.len() == 1, "only data is backed up: {sources:?}");
+        protected.delete("data").await?;
+        space.create_object(&CLAIM, labelled("data").device().build()).await?;
+        let decision = protected.held("data", "VolumeModeMismatch").await?;
+        ensure!(decision["detail"].as_str().is_some_and(|detail| detail.contains("Filesystem")), "{decision}");
+        protected.delete("data").await?;
+        protected.claim("data").await?;
+        space.bound("data").await?;
+        ensure!(protected.read("data", "file").await? == "mine\n");
+        space.delete_object(&POD, "write").await?;
+        protected.delete("disk").await?;
         protected.remove().await
     })
 }

@@ -189,19 +189,19 @@ pub struct BackupRepositoryStatus {
     /// Whether the store answered when it was last asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachable: Option<bool>,
-    /// When it was last asked.
+    /// When the numbers below were taken, at most ten minutes ago while it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<Time>,
-    /// How long the answer took, in milliseconds.
+    /// How long that look took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
-    /// Finished snapshots in it; with layout PerClaim those of all repositories that were looked at.
+    /// Finished snapshots in it, of everybody who writes to it, with layout Shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<u64>,
-    /// Index blobs in it: thousands of small ones make every open slow.
+    /// Index blobs in it, with layout Shared: thousands of small ones make every open slow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_blobs: Option<u64>,
-    /// When upkeep last ended well.
+    /// When a step of its upkeep last ended well, whoever did it, with layout Shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_maintenance: Option<Time>,
     /// What the ledger holds.

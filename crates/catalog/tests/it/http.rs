@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{Catalog, Options};
+use jiff::ToSpan as _;
+use repository_kopia::{CycleKind, Safety, Task};
 use testkit::MemoryStore;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -122,6 +124,42 @@ async fn what_is_restored_is_the_newest_although_an_older_one_is_remembered() {
     world.back_up("photos", 11).await;
     assert!(server.get("/exists/media/photos").await.body.contains(r#""keyCount":1"#), "memory will do for that");
     assert_eq!(newest("/facts/media/photos").await, 2);
+}
+
+#[tokio::test]
+async fn the_store_as_a_whole() {
+    let world = World::with_a_backup().await;
+    let server = Server::start(world.catalog()).await;
+    let overview = async || {
+        let reply = server.get("/overview").await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert!(!reply.body.contains("photos"), "{}", reply.body);
+        serde_json::from_str::<api::overview::Overview>(&reply.body).unwrap()
+    };
+    let before = overview().await;
+    let figures = before.repository.unwrap();
+    assert_eq!((before.checked, figures.snapshots, figures.index_blobs), (world.store.now(), 1, 2));
+    assert_eq!(figures.upkeep, Some(api::overview::Upkeep::default()));
+
+    let repository = world.repository().await;
+    repository.set_maintenance_owner("u@h").await.unwrap();
+    let cycle = repository.begin_maintenance(CycleKind::Full, false, Safety::full()).await.unwrap();
+    let now = world.store.now();
+    cycle.record(Task::SnapshotGc, now, None, None).await.unwrap();
+    cycle.record(Task::FullDeleteBlobs, now, Some("no room".to_owned()), None).await.unwrap();
+    let upkeep = overview().await.repository.unwrap().upkeep.unwrap();
+    assert_eq!((upkeep.last_good, upkeep.next_full), (Some(now), Some(now + 24.hours())));
+    assert_eq!(upkeep.failure, Some(format!("full-delete-blobs at {now}: no room")));
+    cycle.record(Task::FullDeleteBlobs, now, None, None).await.unwrap();
+    assert_eq!(overview().await.repository.unwrap().upkeep.unwrap().failure, None);
+
+    let world = World { store: MemoryStore::new() };
+    let server = Server::start(Catalog::new(Options { retry_after: Duration::ZERO, ..world.options() })).await;
+    let empty: api::overview::Overview = serde_json::from_str(&server.get("/overview").await.body).unwrap();
+    assert_eq!(empty.repository, None);
+    world.store.vanish();
+    let server = Server::start(Catalog::new(Options { retry_after: Duration::ZERO, ..world.options() })).await;
+    Server::check(&server.get("/overview").await, 503, r#"{"error":"#);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub enum Gate {
         /// When it is old enough.
         until: Timestamp,
     },
+    /// The volume is a raw device.
+    NoFiles,
     /// Backups run.
     Ready,
     /// The policy is paused.
@@ -34,6 +36,7 @@ impl Gate {
             Self::WaitingForBound => "waiting_for_pvc_bound",
             Self::WaitingForRestore => "waiting_for_restore",
             Self::WaitingForAge { .. } => "waiting_for_min_age",
+            Self::NoFiles => "no_files",
             Self::Ready => "ready",
             Self::Disabled => "disabled",
         }
@@ -51,6 +54,8 @@ impl fmt::Display for Gate {
 pub struct Seen<'a> {
     /// Whether the claim has a volume.
     pub is_bound: bool,
+    /// Whether that is a raw device.
+    pub is_raw: bool,
     /// What was decided about it.
     pub recorded: Option<&'a Recorded>,
     /// Whether its identity has a history although it started empty.
@@ -70,6 +75,9 @@ pub fn gate(seen: &Seen<'_>, now: Timestamp) -> Gate {
     }
     if !seen.is_bound {
         return Gate::WaitingForBound;
+    }
+    if seen.is_raw {
+        return Gate::NoFiles;
     }
     match seen.recorded.map(|recorded| &recorded.verdict) {
         None | Some(Verdict::Hold { .. }) => Gate::WaitingForRestore,
@@ -99,6 +107,7 @@ mod tests {
         let recorded = verdict.map(recorded);
         let mut seen = Seen {
             is_bound: true,
+            is_raw: false,
             recorded: recorded.as_ref(),
             has_history: false,
             is_paused: false,
@@ -116,6 +125,7 @@ mod tests {
         let soon = "2026-11-22T07:59:59Z";
         check(fresh(), |_| {}, soon, "ready");
         check(fresh(), |seen| seen.is_bound = false, soon, "waiting_for_pvc_bound");
+        check(fresh(), |seen| seen.is_raw = true, soon, "no_files");
         check(fresh(), |seen| seen.is_paused = true, soon, "disabled");
         check(fresh(), |seen| seen.has_history = true, soon, "waiting_for_min_age");
         check(fresh(), |seen| seen.has_history = true, "2026-11-22T08:00:00Z", "ready");

@@ -16,6 +16,9 @@ use crate::names::{CLEANUP, CREATED_BY, CREATOR, POPULATOR_FOR, RESTORE_AS_OF};
 /// Bytes of the longest name of a claim that is backed up: `volsync-<pvc>-backup-src` is a name, too, and those have 253.
 const NAME_BYTES_MAX: usize = 253 - "volsync-".len() - "-backup-src".len();
 
+/// What is said of a claim that is not backed up although it asks for it.
+const NO_FILES: &str = "a raw block volume has no files to back up, so it is not backed up";
+
 /// Values of the label that plainly mean "no".
 pub const NO: [&str; 7] = ["false", "no", "none", "off", "disabled", "never", ""];
 
@@ -34,6 +37,9 @@ pub enum Judgement {
         /// What a person has to mend.
         why: String,
     },
+    /// It asks for backups and is a raw device, which has no files: it is not backed up. Where there is a backup of files
+    /// it must not come up without them.
+    Raw(Protection),
     /// It is backed up.
     Protected(Protection),
 }
@@ -137,9 +143,6 @@ fn of_value(claim: &PersistentVolumeClaim, policy: &Arc<BackupPolicy>, value: &s
         let why = format!("annotation {RESTORE_AS_OF} is {moment:?}: write a moment as in 2026-01-15T10:30:00Z");
         return Judgement::Review { why };
     }
-    if claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block") {
-        return Judgement::Review { why: "a raw block volume has no files to back up".to_owned() };
-    }
     let bytes = claim.name_any().len();
     if bytes > NAME_BYTES_MAX {
         let why = format!(
@@ -149,9 +152,20 @@ fn of_value(claim: &PersistentVolumeClaim, policy: &Arc<BackupPolicy>, value: &s
         return Judgement::Review { why };
     }
     match word::read(claim) {
-        Ok(said) => Judgement::Protected(Protection { policy: Arc::clone(policy), cadence: cadence.clone(), said }),
+        Ok(mut said) => {
+            if is_raw(claim) {
+                said.ignored.get_or_insert_with(|| NO_FILES.to_owned());
+            }
+            let protection = Protection { policy: Arc::clone(policy), cadence: cadence.clone(), said };
+            if is_raw(claim) { Judgement::Raw(protection) } else { Judgement::Protected(protection) }
+        }
         Err(why) => Judgement::Review { why },
     }
+}
+
+/// Whether a claim's volume is a raw device.
+pub fn is_raw(claim: &PersistentVolumeClaim) -> bool {
+    claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block")
 }
 
 fn exemption(claim: &PersistentVolumeClaim, exempt: &Exempt) -> Option<Judgement> {
@@ -193,6 +207,7 @@ mod tests {
             Judgement::Ignored(why) => why.as_str().to_owned(),
             Judgement::Exempt { reason } => format!("exempt: {reason}"),
             Judgement::Review { why } => format!("review: {why}"),
+            Judgement::Raw(protection) => format!("raw by {}", protection.policy.name_any()),
             Judgement::Protected(protection) => {
                 format!("{} by {}", protection.cadence.value, protection.policy.name_any())
             }
@@ -210,6 +225,9 @@ mod tests {
         let misspelt = "review: label backup has the value \"dialy\": it must be one of hourly, daily";
         check(&claim("media", json!({"backup": "dialy"}), json!({})), &policies, misspelt);
         check(&claim("media", json!({"backup": "daily"}), json!({})), &[], "no-label");
+        let mut raw = claim("media", json!({"backup": "daily"}), json!({}));
+        raw.spec = serde_json::from_value(json!({"volumeMode": "Block"})).unwrap();
+        check(&raw, &policies, "raw by default");
     }
 
     #[test]

@@ -21,10 +21,11 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 
 use super::gate::{Gate, Seen, gate};
+use super::judge::is_raw;
 use super::observe::{Observed, Restoring};
 use super::volume::Placement;
 use crate::job::Progress;
-use crate::names::ACCEPT_DATA;
+use crate::names::{ACCEPT_DATA, SKIP_RESTORE};
 use crate::quantity;
 
 /// What is done, in this order, and when the claim is looked at again.
@@ -168,6 +169,7 @@ pub fn plan(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp) 
     let recorded = plan.record.as_ref().or(observed.recorded.as_ref());
     let seen = Seen {
         is_bound: observed.is_bound && observed.prime.is_none(),
+        is_raw: is_raw(claim),
         recorded,
         has_history: recorded.is_some_and(|recorded| leaves_a_history(&recorded.verdict)),
         is_paused: observed.protection.policy.spec.paused,
@@ -193,7 +195,7 @@ fn populate(claim: &PersistentVolumeClaim, observed: &Observed, now: Timestamp, 
     }
     let verdict = match (&observed.recorded, &observed.answer) {
         (_, Some(answer)) => {
-            let decision = within_capacity(claim, answer.decision.clone());
+            let decision = that_fits(claim, answer.decision.clone());
             let recorded = Recorded {
                 verdict: decision.into(),
                 repository_id: answer.repository_id.clone(),
@@ -247,9 +249,18 @@ fn note(observed: &Observed, recorded: Recorded, plan: &mut Plan) -> Verdict {
     verdict
 }
 
-/// A snapshot that is larger than the claim is not begun. What file systems need besides shows only when it is written.
-fn within_capacity(claim: &PersistentVolumeClaim, decision: Decision) -> Decision {
+/// A snapshot that is larger than the claim is not begun, nor one for a raw device. What file systems need besides shows
+/// only when it is written.
+fn that_fits(claim: &PersistentVolumeClaim, decision: Decision) -> Decision {
     let Decision::Restore { snapshot } = &decision else { return decision };
+    if is_raw(claim) {
+        let detail = format!(
+            "snapshot {} of {} holds files, the claim is a raw block volume: create it with volumeMode Filesystem to get \
+             them, or dismiss them with {}",
+            snapshot.id, snapshot.time, SKIP_RESTORE[0]
+        );
+        return Decision::Hold { reason: HoldReason::VolumeModeMismatch, detail };
+    }
     let Some(requested) = quantity::requested_bytes(claim) else { return decision };
     if snapshot.bytes <= requested {
         return decision;

@@ -213,6 +213,21 @@ fn a_snapshot_that_does_not_fit_is_not_begun() {
 }
 
 #[test]
+fn a_raw_device_gets_no_files_and_starts_empty_where_there_are_none() {
+    let mut raw = claim(json!({}));
+    raw.spec.as_mut().unwrap().volume_mode = Some("Block".to_owned());
+    let backed_up = |seen: &mut Observed| seen.answer = answer(Decision::Restore { snapshot: snapshot() });
+    check_claim(&raw, backed_up, "stay", "VolumeModeMismatch");
+    let never = |seen: &mut Observed| seen.answer = answer(Decision::Fresh { proof: Proof::NeverInitialised });
+    check_claim(&raw, never, "make prime for fresh", "fresh");
+    let filled = |seen: &mut Observed| {
+        seen.is_bound = true;
+        seen.recorded = recorded(fresh());
+    };
+    assert_eq!(check_claim(&raw, filled, "stay", "").gate, Gate::NoFiles);
+}
+
+#[test]
 fn what_was_needed_goes_when_the_claim_has_its_volume() {
     let bound = |seen: &mut Observed| {
         seen.is_bound = true;
