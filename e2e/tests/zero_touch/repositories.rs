@@ -9,7 +9,8 @@ async fn status(space: &Space, layout: &str) -> Result<Value> {
     let protected = Protected::with(space, json!({"layout": layout}), json!({})).await?;
     protected.claim("data").await?;
     space.bound("data").await?;
-    protected.idle("data").await?;
+    protected.write("data", "echo mine >file").await?;
+    protected.back_up("data", "one").await?;
     let has_one = |found: &Value| Ok(found["status"]["ledger"]["entries"] == 1);
     let found = space.until(&REPOSITORY, &space.name, "knows of the backup", has_one).await?;
     protected.remove().await?;
