@@ -78,10 +78,13 @@ pub async fn kill_operators(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// What all pods of the operator say about themselves in numbers.
+/// What all pods of the operator that have an address say about themselves in numbers.
 pub async fn metrics(cluster: &Cluster) -> Result<String> {
     let mut text = String::new();
     for pod in operators(cluster).await? {
+        if system(cluster).get(&POD, &pod).await?["status"]["podIP"].is_null() {
+            continue;
+        }
         let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
         let request = http::Request::get(path).body(Vec::new()).context("make a request")?;
         let said = cluster.client().request_text(request).await;

@@ -3,6 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+/// The header with which a catalog that is not ready says why, by the reasons for which claims wait.
+pub const NOT_READY: &str = "perennial-not-ready";
+
 /// The newest look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

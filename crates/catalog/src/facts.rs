@@ -315,17 +315,19 @@ impl Catalog {
     /// Whether questions can be answered: the shared repository's place was looked at, or the store was listed.
     ///
     /// # Errors
-    /// In words, when not.
-    pub async fn ready(&self) -> Result<(), String> {
+    /// In the words of facts, when not.
+    pub async fn ready(&self) -> Result<(), Location> {
         let within = self.options.ready_within;
         let looked = async {
             match self.sessions.shared() {
-                Some(session) => session.recent().await.map(|_| ()).map_err(|error| chain(&*error)),
-                None => self.sessions.store_is_listed().await.map_err(|error| error.to_string()),
+                Some(session) => session.recent().await.map(|_| ()).map_err(|error| error.location()),
+                None => self.sessions.store_is_listed().await.map_err(|error| of_store(error.kind, error.to_string())),
             }
         };
         let in_time = tokio::time::timeout(within, looked).await;
-        in_time.unwrap_or_else(|_| Err(format!("no repository within {} seconds", within.as_secs())))
+        in_time.unwrap_or_else(|_| {
+            Err(Location::Unreachable { detail: format!("no repository within {} seconds", within.as_secs()) })
+        })
     }
 }
 

@@ -17,10 +17,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::decide::{Claim, Creation, Decision, Dismissal, Facts, Location, Restore, Word, decide};
+use api::decide::{Claim, Creation, Decision, Dismissal, Facts, HoldReason, Location, Restore, Word, decide};
 use api::exists::Answer;
 use api::id::{RepositoryId, SnapshotId};
 use api::naming::{ClaimKey, Identity, NameError};
+use api::overview::NOT_READY;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -261,7 +262,23 @@ fn words_of(location: &Location) -> String {
 async fn readyz(State(catalog): State<Arc<Catalog>>) -> Response {
     match catalog.ready().await {
         Ok(()) => "ok\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        Err(location) => {
+            let reason = [(NOT_READY, reason_of(&location).as_str())];
+            (StatusCode::SERVICE_UNAVAILABLE, reason, format!("{}\n", words_of(&location))).into_response()
+        }
+    }
+}
+
+/// Why nothing can be answered, as conditions and Events spell it.
+fn reason_of(location: &Location) -> HoldReason {
+    match location {
+        Location::AuthDenied { .. } => HoldReason::RepositoryAuth,
+        Location::StoreMissing { .. } => HoldReason::RepositoryMissing,
+        Location::Unreachable { .. }
+        | Location::Unknown { .. }
+        | Location::Empty
+        | Location::Uninitialised
+        | Location::Open { .. } => HoldReason::RepositoryUnreachable,
     }
 }
 

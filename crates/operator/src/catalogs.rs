@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use api::decide::{Claim, Creation, Dismissal, Facts, Ledger, Location, Restore};
 use api::naming::{ClaimKey, Identity};
-use api::overview::Overview;
+use api::overview::{NOT_READY, Overview};
+use api::v1alpha1::conditions::Reason;
 use reqwest::{Client, Url};
 
 /// A catalog gives up by itself after so long with "unknown"; this is for one that is gone.
@@ -85,12 +86,17 @@ impl Catalogs {
     }
 
     /// Whether a catalog is ready, and what it says if it is not.
-    pub async fn ready(&self, catalog: &str) -> Result<(), String> {
-        let answer = self.http.get(format!("{catalog}/readyz")).send().await.map_err(|error| chain(&error))?;
-        match answer.status().is_success() {
-            true => Ok(()),
-            false => Err(answer.text().await.map_err(|error| chain(&error))?.trim().to_owned()),
+    pub async fn ready(&self, catalog: &str) -> Result<(), (Reason, String)> {
+        let unreachable = |error: reqwest::Error| (Reason::RepositoryUnreachable, chain(&error));
+        let answer = self.http.get(format!("{catalog}/readyz")).send().await.map_err(unreachable)?;
+        if answer.status().is_success() {
+            return Ok(());
         }
+        let said = answer.headers().get(NOT_READY).and_then(|said| said.to_str().ok());
+        let known = [Reason::RepositoryAuth, Reason::RepositoryMissing];
+        let reason = known.into_iter().find(|reason| said == Some(reason.as_str()));
+        let why = answer.text().await.map_err(unreachable)?.trim().to_owned();
+        Err((reason.unwrap_or(Reason::RepositoryUnreachable), why))
     }
 }
 

@@ -152,8 +152,8 @@ async fn bring_up(repository: &BackupRepository, context: &Context) -> Result<Fo
         apply::apply(&context.client, live.as_ref(), &service).await?;
     }
     let address = format!("http://{name}.{namespace}.svc:{PORT}");
-    if let Err(why) = context.catalogs.ready(&address).await {
-        return Ok(Found::not_ready(Reason::RepositoryUnreachable, why));
+    if let Err((reason, why)) = context.catalogs.ready(&address).await {
+        return Ok(Found::not_ready(reason, why));
     }
     let before = repository.status.clone().unwrap_or_default();
     let is_due = overview::is_due(&before, ledger_status(repository, context), context.now());

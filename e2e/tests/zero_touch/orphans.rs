@@ -50,7 +50,8 @@ fn each_loop_says_when_it_was_last_at_its_end() -> Result<()> {
     e2e::test("loops", async |space| {
         for name in ["claim", "source", "destination", "repository", "policy"] {
             let series = format!("perennial_loop_last_run_timestamp_seconds{{loop=\"{name}\"}}");
-            let before = value(space, &series).await?.context("each loop has a series")?;
+            let has_begun = async || value(space, &series).await?.context("each loop has a series");
+            let before = space.retry("it has begun", has_begun).await?;
             space
                 .retry("it goes round", async || {
                     let after = value(space, &series).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::{CLAIM, PASSWORD, Protected, REPOSITORY, SECRET, SECRET_KEY};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A claim with one backup, and its data.
 async fn backed_up(protected: &Protected<'_>) -> Result<()> {
@@ -56,6 +56,12 @@ fn a_claim_waits_while_the_key_is_wrong() -> Result<()> {
         protected.change_secret(PASSWORD, "wrong").await?;
         protected.claim("data").await?;
         protected.held("data", "RepositoryAuth").await?;
+        let says_why = |found: &Value| {
+            let conditions = found["status"]["conditions"].as_array().into_iter().flatten();
+            let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+            Ok(ready.any(|ready| ready["status"] == "False" && ready["reason"] == "RepositoryAuth"))
+        };
+        space.until(&REPOSITORY, &space.name, "says that the key is refused", says_why).await?;
         protected.change_secret(PASSWORD, SECRET_KEY).await?;
         comes_back(&protected).await
     })

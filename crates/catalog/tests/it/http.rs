@@ -191,7 +191,10 @@ async fn ready_is_more_than_alive() {
     let catalog = Catalog::new(Options { retry_after: Duration::ZERO, ..world.options() });
     world.store.vanish();
     let server = Server::start(catalog).await;
-    assert_eq!((server.get("/healthz").await.status, server.get("/readyz").await.status), (200, 503));
+    assert_eq!(server.get("/healthz").await.status, 200);
+    let not_ready = server.get("/readyz").await;
+    assert_eq!(not_ready.status, 503);
+    assert!(not_ready.head.contains("\r\nperennial-not-ready: repositorymissing\r\n"), "{}", not_ready.head);
     world.store.wipe();
     assert_eq!(server.get("/readyz").await.status, 200);
 }
