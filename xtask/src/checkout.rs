@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Platforms that the image and the command are built for; dependencies of others are not looked at.
 const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -36,6 +36,20 @@ pub fn cargo(root: &Path) -> Command {
         }
     }
     command
+}
+
+/// Which packages cargo is told to look at for whatever part of the workspace is built for development. What a dependency
+/// is built with follows from all packages that are looked at: with one choice for all, each is built once.
+pub const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
+
+/// Builds one program or example of the workspace, `--bin NAME` or `--example NAME`.
+pub fn build(root: &Path, what: [&str; 2]) -> Result<()> {
+    let mut command = cargo(root);
+    let status = command.args(["build", "--quiet"]).args(EVERYTHING).args(what).stdin(Stdio::null()).status();
+    if !status.context("run cargo build")?.success() {
+        bail!("cargo build {}: what it said stands above", what.join(" "));
+    }
+    Ok(())
 }
 
 /// Beginnings of variables that `cargo run` sets for the program that it runs.

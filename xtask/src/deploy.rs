@@ -35,8 +35,10 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 }
 
 fn write(root: &Path) -> Result<()> {
-    let arguments = ["run", "--quiet", "--package", "api", "--example", "deploy", "--", DIRECTORY];
-    let status = checkout::cargo(root).args(arguments).status().context("run cargo")?;
+    checkout::build(root, ["--example", "deploy"])?;
+    let example = checkout::target_directory(root).join("debug/examples/deploy");
+    let status = Command::new(&example).arg(DIRECTORY).current_dir(root).status();
+    let status = status.with_context(|| format!("run {}", example.display()))?;
     if !status.success() {
         bail!("the example that writes ended with {status}; what it said stands above");
     }
@@ -46,7 +48,7 @@ fn write(root: &Path) -> Result<()> {
 
 fn check(root: &Path, filters: &[String]) -> Result<()> {
     let mut command = checkout::cargo(root);
-    command.args(["test", "--package", "e2e", "--features", "cluster", "--test", "deploy", "--"]).args(filters);
+    command.arg("test").args(checkout::EVERYTHING).args(["--test", "deploy", "--"]).args(filters);
     show_tools(root, &mut command)?;
     // An error says what differs; where in the program that was is noise of two pages.
     command.env("RUST_BACKTRACE", "0");

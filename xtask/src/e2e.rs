@@ -1,6 +1,5 @@
 //! `cargo xtask e2e`: the tests that need a cluster, on one of their own or on one that exists.
 
-use crate::cluster::image::{Item, Start};
 use crate::cluster::settings::Cluster;
 use crate::cluster::{self, down, image, images, packages, programs, settings, up};
 use crate::product_image::{self, Profile};
@@ -61,9 +60,10 @@ pub fn demo_on_context(root: &Path, context: &str, host_address: &str) -> Result
 }
 
 fn tell(root: &Path, kubeconfig: &OsStr, context: &str, host_address: &str) -> Result<()> {
-    let mut command = checkout::cargo(root);
+    checkout::build(root, ["--bin", "cluster-demo"])?;
+    let mut command = Command::new(checkout::target_directory(root).join("debug/cluster-demo"));
     command
-        .args(["run", "--quiet", "--package", "e2e", "--bin", "cluster-demo"])
+        .current_dir(root)
         .env(tools::VERSITYGW.variable, tools::ensure(root, &tools::VERSITYGW)?)
         .env("PERENNIAL_E2E_KUBECONFIG", kubeconfig)
         .env("PERENNIAL_E2E_CONTEXT", context)
@@ -267,15 +267,9 @@ fn profile(options: &Options) -> Profile {
 fn archives(root: &Path, options: &Options) -> Result<Vec<PathBuf>> {
     let profile = profile(options);
     let target = checkout::target_directory(root);
-    let arguments = ["rustc", "--quiet", "--package", "e2e", "--bin", "webhook"];
-    let built = checkout::cargo(root).args(arguments).args(product_image::LINK).stdin(Stdio::null()).status();
-    if !built.context("run cargo rustc")?.success() {
-        bail!("the webhook does not build; what cargo said stands above");
-    }
+    checkout::build(root, ["--bin", "webhook"])?;
     let archive = target.join("images/webhook.tar");
-    let items = [Item::file("webhook", 0o755, &target.join("debug/webhook"))];
-    let start = Start { entrypoint: &["/webhook"], command: &[], user: "65532:65532", environment: &[] };
-    image::write("localhost/webhook:1", &items, &start, &archive)?;
+    images::write_webhook(&target.join("debug/webhook"), &archive)?;
     let tools = target.join("images/tools.tar");
     images::write_tools(&packages::ensure(&packages::NODE)?, &packages::ensure(&packages::ATTRIBUTES)?, &tools)?;
     Ok(vec![archive, tools, product_image::build(root, profile, None)?])
@@ -292,7 +286,7 @@ fn targets(options: &Options) -> &'static [&'static str] {
 
 fn tests(root: &Path, targets: &[&str], more: &[&str]) -> Result<Command> {
     let mut command = checkout::cargo(root);
-    command.args(["test", "--package", "e2e", "--features", "cluster", "--no-fail-fast"]).args(targets).args(more);
+    command.arg("test").args(checkout::EVERYTHING).arg("--no-fail-fast").args(targets).args(more);
     for tool in [&tools::VERSITYGW, &tools::KOPIA] {
         command.env(tool.variable, tools::ensure(root, tool)?);
     }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use storage::layer::meter::MeterSnapshot;
+use tokio::time::Instant;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub(crate) struct Metrics {
     opens_count: AtomicU64,
     refreshes_count: AtomicU64,
     last_look_ms: AtomicU64,
+    last_good_look: Mutex<Option<Instant>>,
 }
 
 /// The two ways to look at a repository.
@@ -42,6 +44,11 @@ impl Metrics {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.last_look_ms.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// A look that began then found something out.
+    pub(crate) fn good_look(&self, began: Instant) {
+        *lock(&self.last_good_look) = Some(began);
     }
 
     pub(crate) fn failure(&self, look: Look, reason: &'static str) {
@@ -75,6 +82,10 @@ impl Metrics {
         text.family("perennial_catalog_last_look_seconds", "gauge", "How long the last look took.");
         let ms = self.last_look_ms.load(Ordering::Relaxed);
         text.line("", &format!("{}.{:03}", ms / 1000, ms % 1000));
+        text.family("perennial_catalog_last_good_look_age_seconds", "gauge", "How old is what is known.");
+        if let Some(began) = *lock(&self.last_good_look) {
+            text.sample("", began.elapsed().as_secs());
+        }
         text.family("perennial_catalog_open_repositories", "gauge", "Repositories open now.");
         text.sample("", open_count as u64);
         text.family("perennial_catalog_storage_calls_total", "counter", "Calls that reached the store.");

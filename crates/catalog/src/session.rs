@@ -262,6 +262,7 @@ impl Session {
         let mut state = lock(&self.state);
         match looked {
             Ok(view) => {
+                self.metrics.good_look(began);
                 let view = Arc::new(view);
                 (state.view, state.failure) = (Some(Arc::clone(&view)), None);
                 Ok(view)

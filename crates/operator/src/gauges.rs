@@ -12,9 +12,9 @@ use kube::ResourceExt;
 
 use crate::caches::{Caches, destination_of};
 use crate::claim::judge::{Judgement, judge};
+use crate::inventory;
 use crate::metrics::{family, line};
 use crate::names::{DECISION, SELECTED_NODE, SKIP_RESTORE};
-use crate::orphans;
 
 /// The value of a class that waits until a pod wants the volume.
 const WAITS: &str = "WaitForFirstConsumer";
@@ -30,8 +30,17 @@ pub fn text(caches: &Caches) -> String {
         &mut out,
     );
     repositories(&caches.repositories.state(), &mut out);
+    family(
+        &mut out,
+        "perennial_generated_objects",
+        "gauge",
+        "Objects of VolSync's kinds that were generated for claims.",
+    );
+    for (kind, count) in inventory::generated(caches) {
+        line(&mut out, "perennial_generated_objects", &[("kind", kind.as_str())], count);
+    }
     family(&mut out, "perennial_orphans", "gauge", "Objects of ours that nobody needs and that are still there.");
-    for (kind, count) in orphans::count(caches) {
+    for (kind, count) in inventory::orphans(caches) {
         line(&mut out, "perennial_orphans", &[("kind", kind.as_str())], count);
     }
     out

@@ -5,9 +5,9 @@ use std::process::Command;
 
 /// In a mount namespace of its own, so that whatever is left mounted ends with it.
 const SCRIPT: &str = r#"
-    mount -t tmpfs tmpfs /tmp && mkdir /tmp/base && cd /tmp || exit
-    "$DRIVER" --base /tmp/base --endpoint /tmp/csi.sock "$@" &
-    "$SANITY" --csi.endpoint=/tmp/csi.sock --csi.mountdir=/tmp/mount --csi.stagingdir=/tmp/stage --ginkgo.no-color
+    mount -t tmpfs tmpfs "$ROOM" && mkdir "$ROOM/base" && cd "$ROOM" || exit
+    "$DRIVER" --base "$ROOM/base" --endpoint "$ROOM/csi.sock" "$@" &
+    "$SANITY" --csi.endpoint="$ROOM/csi.sock" --csi.mountdir="$ROOM/mount" --csi.stagingdir="$ROOM/stage" --ginkgo.no-color
     status=$?
     kill %1
     exit $status
@@ -16,9 +16,11 @@ const SCRIPT: &str = r#"
 fn check(arguments: &[&str]) -> Result<()> {
     let variable =
         |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: `cargo xtask e2e` does"));
+    let room = tempfile::tempdir().context("make a directory")?;
     let output = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "bash", "-c", SCRIPT, "bash"])
         .args(arguments)
+        .env("ROOM", room.path())
         .env("DRIVER", variable("PERENNIAL_E2E_CSI_DRIVER")?)
         .env("SANITY", variable("PERENNIAL_E2E_CSI_SANITY")?)
         .output()

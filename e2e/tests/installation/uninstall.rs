@@ -88,7 +88,7 @@ fn it_goes_without_a_trace_in_anybodys_data_and_picks_everything_up_again() -> R
 
         // Back, by the chart.
         protected.server.start_again().await?;
-        Tool::Helm.run(&[
+        let notes = Tool::Helm.run(&[
             "install",
             "perennial",
             CHART,
@@ -100,6 +100,7 @@ fn it_goes_without_a_trace_in_anybodys_data_and_picks_everything_up_again() -> R
             "--timeout",
             "5m",
         ])?;
+        ensure!(notes.contains("dirs-late") && notes.contains("stay Pending until a pod wants them"), "{notes}");
         space.bound("waiting").await?;
         protected.decided("waiting", "fresh").await?;
         protected.back_up("data", "two").await?;

@@ -36,6 +36,25 @@ pub fn write_tools(packages: &Path, attributes: &Path, archive: &Path) -> Result
     image::write("localhost/tools:1", &items, &SHELL, archive)
 }
 
+/// Writes the archive of `localhost/webhook:1`: a program that was built here, with those of this machine's libraries that
+/// it was linked with.
+pub fn write_webhook(program: &Path, archive: &Path) -> Result<()> {
+    let mut items = vec![Item::directory("lib", 0o755), Item::directory("lib64", 0o755)];
+    let output = Command::new("ldd").arg(program).output().context("run ldd")?;
+    let text = String::from_utf8(output.stdout).context("ldd names files")?;
+    // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, and the loader by its path alone.
+    for line in text.lines() {
+        let (name, rest) = line.trim().split_once(" => ").unwrap_or(("", line.trim()));
+        let Some(source) = rest.split(' ').next().filter(|path| path.starts_with('/')) else { continue };
+        let place = if name.is_empty() { source.trim_start_matches('/').to_owned() } else { format!("lib/{name}") };
+        items.push(Item::file(&place, 0o755, Path::new(source)));
+    }
+    items.push(Item::file("webhook", 0o755, program));
+    let environment = &["LD_LIBRARY_PATH=/lib"];
+    let start = Start { entrypoint: &["/webhook"], command: &[], user: "65532:65532", environment };
+    image::write("localhost/webhook:1", &items, &start, archive)
+}
+
 /// What a program is started by: its file, and where programs have it in their heads.
 const LOADER: (&str, &str) = if cfg!(target_arch = "aarch64") {
     ("ld-linux-aarch64.so.1", "lib/ld-linux-aarch64.so.1")

@@ -95,11 +95,7 @@ fn bring_up(root: &Path, cluster: &Cluster, options: &Options, owner: Option<Pip
 
 /// Builds the CSI driver of this checkout.
 fn build_driver(root: &Path) -> Result<PathBuf> {
-    let status =
-        checkout::cargo(root).args(["build", "--quiet", "--package", "csi-driver"]).stdin(Stdio::null()).status();
-    if !status.context("run cargo build")?.success() {
-        bail!("cargo build of the CSI driver: what it said stands above");
-    }
+    checkout::build(root, ["--bin", "csi-driver"])?;
     Ok(checkout::target_directory(root).join("debug/csi-driver"))
 }
 

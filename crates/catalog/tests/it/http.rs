@@ -219,6 +219,7 @@ async fn metrics_have_these_names() {
         [
             r#"perennial_catalog_decisions_total{decision="RepositoryUnreachable"}"#,
             r#"perennial_catalog_decisions_total{decision="restore"}"#,
+            "perennial_catalog_last_good_look_age_seconds",
             "perennial_catalog_last_look_seconds",
             "perennial_catalog_open_repositories",
             "perennial_catalog_opens_total",

@@ -1,6 +1,6 @@
-//! Objects of ours that nobody needs and that are still there: how many, by kind. Source: zero-touch H27.
+//! How many objects of ours there are, and how many of them nobody needs any more. Source: zero-touch H27.
 //!
-//! They go with their owners, or when the run that made them ends. One that stays means that something does not work: the
+//! Those go with their owners, or when the run that made them ends. One that stays means that something does not work: the
 //! cluster's garbage collection, somebody's finalizer, a loop of ours. Counted from the caches whenever somebody asks.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -10,8 +10,8 @@ use kube::{Resource, ResourceExt};
 use crate::caches::{Caches, key};
 use crate::names::{CREATED_BY, CREATOR, DO_NOT_DELETE, MANAGED_BY, MANAGER};
 
-/// How many there are of each kind.
-pub fn count(caches: &Caches) -> [(String, usize); 5] {
+/// How many nobody needs, of each kind.
+pub fn orphans(caches: &Caches) -> [(String, usize); 5] {
     [
         of_kind(&caches.jobs, caches),
         of_kind(&caches.claims, caches),
@@ -25,6 +25,20 @@ fn of_kind<K: Resource<DynamicType = ()> + Clone>(store: &Store<K>, caches: &Cac
     let need = |object: &K, owner: &OwnerReference| need(owner, object.namespace(), caches);
     let orphans = store.state_filter(|object| is_orphan(object, |owner| need(object, owner)));
     (K::kind(&()).into_owned(), orphans.len())
+}
+
+/// How many objects of VolSync's kinds were generated for claims, by kind.
+pub fn generated(caches: &Caches) -> [(String, usize); 2] {
+    [generated_of_kind(&caches.sources), generated_of_kind(&caches.destinations)]
+}
+
+fn generated_of_kind<K: Resource<DynamicType = ()> + Clone>(store: &Store<K>) -> (String, usize) {
+    let generated = store.state_filter(|object| has(object, MANAGED_BY, MANAGER));
+    (K::kind(&()).into_owned(), generated.len())
+}
+
+fn has<K: Resource>(object: &K, label: &str, value: &str) -> bool {
+    object.labels().get(label).is_some_and(|found| found == value)
 }
 
 /// What an owner needs of what was made for it.
@@ -67,9 +81,8 @@ fn need(owner: &OwnerReference, namespace: Option<String>, caches: &Caches) -> N
 }
 
 fn is_orphan<K: Resource>(object: &K, need: impl Fn(&OwnerReference) -> Need) -> bool {
-    let has = |label: &str, value: &str| object.labels().get(label).is_some_and(|found| found == value);
-    let is_temporary = has(CREATED_BY, CREATOR);
-    if !is_temporary && !has(MANAGED_BY, MANAGER) || object.labels().contains_key(DO_NOT_DELETE) {
+    let is_temporary = has(object, CREATED_BY, CREATOR);
+    if !is_temporary && !has(object, MANAGED_BY, MANAGER) || object.labels().contains_key(DO_NOT_DELETE) {
         return false;
     }
     match object.owner_references().iter().map(need).max() {
