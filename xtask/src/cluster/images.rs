@@ -1,7 +1,7 @@
 //! The images that every cluster starts with, and that of the tests' tools.
 
 use crate::cluster::image::{self, Item, Start};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,6 +41,7 @@ pub fn write_tools(packages: &Path, attributes: &Path, archive: &Path) -> Result
 pub fn write_webhook(program: &Path, archive: &Path) -> Result<()> {
     let mut items = vec![Item::directory("lib", 0o755), Item::directory("lib64", 0o755)];
     let output = Command::new("ldd").arg(program).output().context("run ldd")?;
+    ensure!(output.status.success(), "ldd {}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim());
     let text = String::from_utf8(output.stdout).context("ldd names files")?;
     // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, and the loader by its path alone.
     for line in text.lines() {
